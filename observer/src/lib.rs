@@ -1,0 +1,7 @@
+//! Observes every goroutine of every Go process on a Linux machine, from outside.
+//!
+//! Stages, in the direction of the data; a stage never imports one to its right:
+//! `discover → gobin → { probe | snapshot | cgroup } → model → export`.
+//! [`pipeline`] alone knows them all.
+
+pub mod model;

@@ -1,0 +1,281 @@
+//! The immutable result of one aggregation tick. Every exporter reads only this.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Everything known at the end of one tick.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// When the tick ended (wall clock, for display only; rates use `interval`).
+    pub taken_at: SystemTime,
+    /// Time since the tick before, from the monotonic clock; `None` in the first view.
+    pub interval: Option<Duration>,
+    /// One entry per Go process, by pid.
+    pub targets: Vec<TargetView>,
+    /// One entry per cgroup (per controller set) that holds a target.
+    pub cgroups: Vec<CgroupView>,
+    /// About the observer itself.
+    pub observer: ObserverView,
+}
+
+/// Who a cgroup belongs to; an empty part is `None` and gives no label.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// Kubernetes namespace.
+    pub namespace: Option<Arc<str>>,
+    /// Pod name.
+    pub pod: Option<Arc<str>>,
+    /// Container name.
+    pub container: Option<Arc<str>>,
+    /// systemd unit, or the cgroup's own name where systemd doesn't manage it.
+    pub unit: Option<Arc<str>>,
+}
+
+/// How far a target can be observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TargetState {
+    /// Snapshots, and probes where they are enabled.
+    Observed,
+    /// Snapshots only, though probes were wanted.
+    SnapshotOnly,
+    /// It is a Go process, but nothing could be read of its goroutines.
+    Unreadable,
+}
+
+impl TargetState {
+    /// Every state, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Observed, Self::SnapshotOnly, Self::Unreadable];
+
+    /// The state's name in metrics and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::SnapshotOnly => "snapshot_only",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// One Go process.
+#[derive(Debug, Clone)]
+pub struct TargetView {
+    /// Process id as the observer sees it.
+    pub pid: u32,
+    /// Seconds since the epoch at which the process started.
+    pub start_time: f64,
+    /// Base name of the executable, control characters replaced.
+    pub process: Arc<str>,
+    /// Path of the executable as the kernel shows it, control characters replaced.
+    pub exe: Arc<str>,
+    /// From the process's cgroup.
+    pub owner: Owner,
+    /// Path of the process's cgroup below its hierarchy's root.
+    pub cgroup_path: Arc<str>,
+    /// Index into [`View::cgroups`], when its cgroup could be read.
+    pub cgroup: Option<usize>,
+    /// Such as `go1.24.11`; `None` when the binary can't be read.
+    pub go_version: Option<Arc<str>>,
+    /// How far it can be observed.
+    pub state: TargetState,
+    /// Why it is not fully observed: one sentence.
+    pub reason: Option<Arc<str>>,
+    /// From the newest snapshot.
+    pub goroutines: Option<GoroutinesView>,
+    /// The runtime's own settings, from the newest snapshot.
+    pub runtime: Option<RuntimeView>,
+    /// Counted by probes since they were attached.
+    pub probes: Option<ProbesView>,
+    /// Per `go` statement, most live first; bounded.
+    pub callsites: Vec<CallsiteView>,
+}
+
+/// Counts of one snapshot. Only user goroutines, as `runtime.NumGoroutine` counts, unless said.
+#[derive(Debug, Clone, Default)]
+pub struct GoroutinesView {
+    /// User goroutines.
+    pub user: u64,
+    /// System goroutines.
+    pub system: u64,
+    /// User goroutines by state name (`runnable`, `running`, `syscall`, `waiting`, `preempted`, `leaked`).
+    pub states: BTreeMap<&'static str, u64>,
+    /// Waiting user goroutines by the runtime's own reason.
+    pub wait_reasons: BTreeMap<Arc<str>, u64>,
+    /// Goroutine descriptors that could not be read consistently: not in any count.
+    pub torn: u64,
+    /// Whether every descriptor of the target's list was read within the deadline.
+    pub complete: bool,
+    /// How long the snapshot took.
+    pub duration: Duration,
+}
+
+/// Settings and gauges of the Go runtime, read from its memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuntimeView {
+    /// GOMAXPROCS in force.
+    pub gomaxprocs: Option<u32>,
+    /// GOGC in force, in percent; −1 = off.
+    pub gogc_percent: Option<i32>,
+    /// GOMEMLIMIT in force, in bytes; `None` = unlimited or unknown.
+    pub gomemlimit_bytes: Option<u64>,
+    /// Bytes of live and not yet swept heap, as the pacer counts.
+    pub heap_live_bytes: Option<u64>,
+    /// Operating-system threads the runtime holds.
+    pub threads: Option<u64>,
+    /// Goroutines in the global and all local run queues.
+    pub run_queue_goroutines: Option<u64>,
+}
+
+/// What probes say about one target.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProbesView {
+    /// Creations seen since attach, user and system.
+    pub created: u64,
+    /// Exits seen since attach.
+    pub exited: u64,
+    /// Goroutines by which base + created − exited misses the newest snapshot, summed over callsites,
+    /// after allowing for what happened while the snapshot was taken. 0 when both engines agree.
+    pub drift: u64,
+}
+
+/// One `go` statement.
+#[derive(Debug, Clone)]
+pub struct CallsiteView {
+    /// Function that contains the `go` statement.
+    pub created_by: Arc<str>,
+    /// Function the goroutine runs.
+    pub entry: Arc<str>,
+    /// Source file of the `go` statement.
+    pub file: Arc<str>,
+    /// Its line.
+    pub line: u32,
+    /// Creation PC in the target (`g.gopc`).
+    pub gopc: u64,
+    /// Live goroutines in the newest snapshot.
+    pub live: u64,
+    /// Created since the probes were attached.
+    pub created_total: Option<u64>,
+    /// Ended since the probes were attached.
+    pub exited_total: Option<u64>,
+    /// Per second, over the last interval: creations, ends (probes) and change of `live` (snapshots).
+    pub created_per_second: Option<f64>,
+    /// See `created_per_second`.
+    pub exited_per_second: Option<f64>,
+    /// See `created_per_second`.
+    pub growth_per_second: Option<f64>,
+    /// The longest that one of its goroutines was seen in the same park: a lower bound, in seconds.
+    pub oldest_wait_seconds: Option<f64>,
+    /// Waiting goroutines by reason.
+    pub wait_reasons: BTreeMap<Arc<str>, u64>,
+    /// Whether it has metric series of its own; otherwise it is part of `other`.
+    pub own_series: bool,
+}
+
+/// One cgroup and its effective limits (the tightest on the way to the root). Unlimited = `None`.
+#[derive(Debug, Clone, Default)]
+pub struct CgroupView {
+    /// Path below the hierarchy's root.
+    pub path: Arc<str>,
+    /// Who it belongs to.
+    pub owner: Owner,
+    /// CPU controller; `None` where it isn't there.
+    pub cpu: Option<CpuView>,
+    /// Memory controller.
+    pub memory: Option<MemoryView>,
+    /// pids controller.
+    pub pids: Option<PidsView>,
+}
+
+/// A limit and the cgroup that sets it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limit<T> {
+    /// The value in force.
+    pub value: T,
+    /// Path of the binding cgroup.
+    pub binding: Arc<str>,
+    /// How many levels above the process's own cgroup it is; 0 = its own.
+    pub level: u32,
+}
+
+/// CPU use and throttling. Throttling is the own group's and, separately, the binding ancestor's.
+#[derive(Debug, Clone, Default)]
+pub struct CpuView {
+    /// Quota ÷ period, in cores.
+    pub limit_cores: Option<Limit<f64>>,
+    /// CPU time used, seconds.
+    pub usage_seconds: Option<f64>,
+    /// Enforcement periods.
+    pub periods: Option<u64>,
+    /// Periods in which the group was throttled.
+    pub throttled_periods: Option<u64>,
+    /// Time for which it was throttled, seconds.
+    pub throttled_seconds: Option<f64>,
+}
+
+/// Memory use.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryView {
+    /// Hard limit in bytes.
+    pub limit_bytes: Option<Limit<u64>>,
+    /// Bytes charged now.
+    pub usage_bytes: Option<u64>,
+}
+
+/// Threads and processes.
+#[derive(Debug, Clone, Default)]
+pub struct PidsView {
+    /// `pids.max`.
+    pub limit: Option<Limit<u64>>,
+    /// Tasks charged now (in the own group).
+    pub current: Option<u64>,
+}
+
+/// About the observer itself.
+#[derive(Debug, Clone, Default)]
+pub struct ObserverView {
+    /// Probe hits by probe name, all targets.
+    pub probe_hits: BTreeMap<&'static str, u64>,
+    /// Events that could not be counted, by reason.
+    pub events_lost: BTreeMap<&'static str, u64>,
+    /// Failed snapshots by reason.
+    pub snapshot_errors: BTreeMap<&'static str, u64>,
+    /// Durations of successful snapshots.
+    pub snapshot_durations: Durations,
+    /// Callsites that have no series of their own.
+    pub series_folded: u64,
+    /// Feature name → enabled.
+    pub features: BTreeMap<&'static str, bool>,
+    /// The observer's own CPU time, seconds.
+    pub cpu_seconds: f64,
+    /// The observer's own resident memory, bytes.
+    pub resident_bytes: u64,
+    /// Open file descriptors.
+    pub open_fds: u64,
+}
+
+/// A cumulative histogram of durations.
+#[derive(Debug, Clone, Default)]
+pub struct Durations {
+    /// Count of durations ≤ the bound of the same index in [`Durations::BOUNDS`].
+    pub buckets: [u64; 10],
+    /// All durations.
+    pub count: u64,
+    /// Their sum, seconds.
+    pub sum: f64,
+}
+
+impl Durations {
+    /// Upper bounds in seconds.
+    pub const BOUNDS: [f64; 10] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
+
+    /// Adds one duration.
+    pub fn observe(&mut self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        self.count += 1;
+        self.sum += seconds;
+        for (bucket, bound) in self.buckets.iter_mut().zip(Self::BOUNDS) {
+            *bucket += u64::from(seconds <= bound);
+        }
+    }
+}
