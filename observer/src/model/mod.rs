@@ -1,3 +1,5 @@
 //! What is known of the targets, and the [`view`] that exporters read.
 
+pub mod history;
+pub mod reconcile;
 pub mod view;

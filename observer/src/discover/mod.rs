@@ -1,0 +1,4 @@
+//! Which processes there are, which of them are Go programs, and who each of them is.
+
+pub mod exe;
+pub mod process;

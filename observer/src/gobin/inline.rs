@@ -1,0 +1,72 @@
+//! What was inlined into a function, from the inline tree in its function data.
+//!
+//! Format: `src/runtime/symtabinl.go`; entries of 20 bytes in Go 1.19, of 16 since Go 1.20.
+
+use super::error::{Error, Result};
+use super::pclntab::{Function, Pclntab};
+use super::source::{Source, Window, le32};
+use super::elf::Image;
+
+/// `PCDATA_InlTreeIndex`.
+const INDEX_TABLE: usize = 2;
+/// `FUNCDATA_InlTree`.
+const TREE: usize = 3;
+/// Nesting beyond this is a cycle: the compiler's own limit is far lower.
+const MAX_DEPTH: usize = 64;
+
+/// The names of the functions inlined directly into `function`, each once, in the order of their code.
+///
+/// `gofunc` is the link-time address that function data is relative to (`moduledata.gofunc`).
+///
+/// # Errors
+/// When a table is malformed or truncated.
+pub fn direct(
+    source: &dyn Source,
+    image: &Image,
+    table: &Pclntab,
+    function: &Function,
+    gofunc: u64,
+) -> Result<Vec<String>> {
+    let (Some(indices), Some(tree)) =
+        (table.pcdata(source, function, INDEX_TABLE)?, table.funcdata(source, function, TREE)?)
+    else {
+        return Ok(Vec::new());
+    };
+    let tree = gofunc.wrapping_add(u64::from(tree));
+    let runs = table.runs(source, indices, function)?;
+    let mut names: Vec<String> = Vec::new();
+    for (_, index) in runs.iter().filter(|(_, index)| *index >= 0) {
+        let name = outermost(source, image, table, function, &runs, tree, *index)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Follows the parents of a tree entry up to the one that stands in the function itself.
+fn outermost(
+    source: &dyn Source,
+    image: &Image,
+    table: &Pclntab,
+    function: &Function,
+    runs: &[(u64, i32)],
+    tree: u64,
+    mut index: i32,
+) -> Result<String> {
+    let size = table.inline_entry_size();
+    let malformed = Error::Malformed { what: "inline tree", at: tree };
+    for _ in 0..MAX_DEPTH {
+        let address = tree.wrapping_add(u64::from(index as u32) * size as u64);
+        let at = image.offset(address).ok_or_else(|| malformed.clone())?;
+        let entry = Window::scatter(source).get(at, size)?.to_vec();
+        let (name, parent) =
+            if size == 20 { (le32(&entry[12..]), le32(&entry[16..])) } else { (le32(&entry[4..]), le32(&entry[8..])) };
+        let parent_pc = function.entry.wrapping_add(u64::from(parent));
+        match runs.iter().find(|(end, _)| parent_pc < *end) {
+            Some((_, up)) if *up >= 0 => index = *up,
+            _ => return table.name_at(source, name),
+        }
+    }
+    Err(malformed)
+}

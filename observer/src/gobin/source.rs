@@ -1,0 +1,158 @@
+//! Where the bytes of an executable come from, read through small windows.
+//!
+//! An executable is hostile input and may be gigabytes long, shrink while it is read, or sit on a slow
+//! disk: it is never mapped, and a pass over it holds one window in memory.
+
+use std::io;
+
+use super::error::{Error, Result};
+
+/// Random access to the bytes of an executable. Implemented outside this stage for files.
+pub trait Source {
+    /// Its length in bytes.
+    fn size(&self) -> u64;
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// When fewer bytes are there.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+}
+
+impl Source for [u8] {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..)?.get(..buf.len()))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buf.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A window that moves over a [`Source`]; reads behind the window's end move it.
+pub struct Window<'a> {
+    source: &'a dyn Source,
+    bytes: Vec<u8>,
+    start: u64,
+    step: usize,
+}
+
+/// Window of a pass from front to back.
+const STREAM: usize = 256 << 10;
+/// Window of scattered reads.
+const SCATTER: usize = 4 << 10;
+/// The longest single read: no structure of an executable that we look at is larger.
+const MAX_READ: usize = 1 << 20;
+
+impl<'a> Window<'a> {
+    /// For a pass from front to back.
+    pub fn stream(source: &'a dyn Source) -> Self {
+        Self { source, bytes: Vec::new(), start: 0, step: STREAM }
+    }
+
+    /// For scattered reads.
+    pub fn scatter(source: &'a dyn Source) -> Self {
+        Self { source, bytes: Vec::new(), start: 0, step: SCATTER }
+    }
+
+    /// `len` bytes from `offset`.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when the source ends before, [`Error::Malformed`] when `len` is out of bounds.
+    pub fn get(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+        if len > MAX_READ {
+            return Err(Error::Malformed { what: "length", at: offset });
+        }
+        let end = offset.checked_add(len as u64).ok_or(Error::Malformed { what: "offset", at: offset })?;
+        if offset < self.start || end > self.start + self.bytes.len() as u64 {
+            self.fill(offset, len)?;
+        }
+        let from = (offset - self.start) as usize;
+        Ok(&self.bytes[from..from + len])
+    }
+
+    /// All that the window holds from `offset`, at least one byte and at most `limit − offset`.
+    ///
+    /// # Errors
+    /// As [`Window::get`].
+    pub fn chunk(&mut self, offset: u64, limit: u64) -> Result<&[u8]> {
+        let limit = limit.min(self.source.size());
+        if offset >= limit {
+            return Err(Error::Truncated { at: offset });
+        }
+        let want = (limit - offset).min(self.step as u64) as usize;
+        self.get(offset, want)
+    }
+
+    fn fill(&mut self, offset: u64, len: usize) -> Result<()> {
+        let left = self.source.size().saturating_sub(offset);
+        if left < len as u64 {
+            return Err(Error::Truncated { at: offset });
+        }
+        self.bytes.resize(left.min(self.step.max(len) as u64) as usize, 0);
+        self.start = offset;
+        self.source.read_at(offset, &mut self.bytes).map_err(|error| {
+            self.bytes.clear();
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                Error::Truncated { at: offset }
+            } else {
+                Error::Io(error.to_string())
+            }
+        })
+    }
+
+    /// A little-endian `u64` at `offset`.
+    ///
+    /// # Errors
+    /// As [`Window::get`].
+    pub fn u64(&mut self, offset: u64) -> Result<u64> {
+        Ok(le64(self.get(offset, 8)?))
+    }
+
+    /// A little-endian `u32` at `offset`.
+    ///
+    /// # Errors
+    /// As [`Window::get`].
+    pub fn u32(&mut self, offset: u64) -> Result<u32> {
+        Ok(le32(self.get(offset, 4)?))
+    }
+
+    /// The bytes up to the first NUL, at most `max`; a longer string is cut.
+    ///
+    /// # Errors
+    /// As [`Window::get`].
+    pub fn c_string(&mut self, offset: u64, max: usize) -> Result<Vec<u8>> {
+        let end = offset.saturating_add(max as u64);
+        let mut text = Vec::new();
+        let mut at = offset;
+        while at < end {
+            let chunk = self.chunk(at, end)?;
+            if let Some(nul) = chunk.iter().position(|byte| *byte == 0) {
+                text.extend_from_slice(&chunk[..nul]);
+                return Ok(text);
+            }
+            text.extend_from_slice(chunk);
+            at += chunk.len() as u64;
+        }
+        Ok(text)
+    }
+}
+
+/// The first eight bytes as a little-endian number; missing bytes are 0.
+#[must_use]
+pub fn le64(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    let len = bytes.len().min(8);
+    word[..len].copy_from_slice(&bytes[..len]);
+    u64::from_le_bytes(word)
+}
+
+/// The first four bytes as a little-endian number; missing bytes are 0.
+#[must_use]
+pub fn le32(bytes: &[u8]) -> u32 {
+    le64(&bytes[..bytes.len().min(4)]) as u32
+}

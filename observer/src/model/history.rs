@@ -1,0 +1,280 @@
+//! What one target's callsites did, tick by tick: rates, drift between the two engines, and which
+//! callsites have metric series of their own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::reconcile::Base;
+use super::view::{CallsiteView, GoroutinesView, ProbesView, RuntimeView};
+use crate::gobin::naming::CallsiteName;
+use crate::snapshot::census::{CallsiteKey, Census, Status, Tally};
+use crate::snapshot::reader::Snapshot;
+
+/// A callsite takes another's series only with this many times its goroutines: series that come and go
+/// cost a time-series database more than those that stay.
+const DISPLACE: u64 = 2;
+
+/// What probes counted of one callsite since they were attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Creations.
+    pub created: u64,
+    /// Ends.
+    pub exited: u64,
+}
+
+/// Counts of one target by callsite.
+pub type Counts = FxHashMap<CallsiteKey, Counted>;
+
+/// One tick's readings of one target.
+pub struct Readings<'a> {
+    /// The snapshot.
+    pub snapshot: &'a Snapshot,
+    /// Probe counts read before and after the snapshot; `None` without probes.
+    pub counts: Option<(&'a Counts, &'a Counts)>,
+    /// Names of all callsites in the snapshot and in the counts.
+    pub names: &'a FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
+}
+
+/// A callsite's name in shared strings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallsiteLabel {
+    /// See [`CallsiteName`].
+    pub created_by: Arc<str>,
+    /// See [`CallsiteName`].
+    pub entry: Arc<str>,
+    /// See [`CallsiteName`].
+    pub file: Arc<str>,
+    /// See [`CallsiteName`].
+    pub line: u32,
+    /// Whether its goroutines are the runtime's own.
+    pub system: bool,
+}
+
+impl CallsiteLabel {
+    /// Makes names safe to show; `safe` replaces what must not reach a terminal or a label.
+    #[must_use]
+    pub fn new(name: &CallsiteName, system: bool, safe: impl Fn(&str) -> String) -> Self {
+        let text = |text: &str| -> Arc<str> { safe(text).into() };
+        Self {
+            created_by: text(&name.created_by),
+            entry: text(&name.entry),
+            file: text(&name.file),
+            line: name.line,
+            system,
+        }
+    }
+}
+
+/// The goroutines of one target, over time.
+#[derive(Debug)]
+pub struct History {
+    max_series: usize,
+    callsites: FxHashMap<CallsiteKey, Callsite>,
+    own: FxHashSet<CallsiteKey>,
+    other: Counted,
+    last: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Callsite {
+    live: Option<u64>,
+    counted: Counted,
+    base: Base,
+}
+
+/// A target's part of the view.
+#[derive(Debug, Default)]
+pub struct Digest {
+    /// See the view.
+    pub goroutines: GoroutinesView,
+    /// See the view.
+    pub runtime: RuntimeView,
+    /// See the view.
+    pub probes: Option<ProbesView>,
+    /// See the view.
+    pub callsites: Vec<CallsiteView>,
+    /// What callsites without series of their own counted while they had none.
+    pub other: Counted,
+}
+
+impl History {
+    /// At most `max_series` callsites get metric series of their own.
+    #[must_use]
+    pub fn new(max_series: usize) -> Self {
+        Self {
+            max_series,
+            callsites: FxHashMap::default(),
+            own: FxHashSet::default(),
+            other: Counted::default(),
+            last: None,
+        }
+    }
+
+    /// Forgets what snapshots and probes agreed on: probes were attached anew.
+    pub fn rebase(&mut self) {
+        for callsite in self.callsites.values_mut() {
+            callsite.base = Base::default();
+            callsite.counted = Counted::default();
+        }
+    }
+
+    /// Adds one tick.
+    pub fn digest(&mut self, readings: &Readings<'_>) -> Digest {
+        let census = &readings.snapshot.census;
+        let tallies: FxHashMap<CallsiteKey, &Tally> =
+            census.callsites.iter().map(|(key, tally)| (*key, tally)).collect();
+        let elapsed = self.last.replace(readings.snapshot.ended).map(|last| readings.snapshot.ended - last);
+        let mut keys: FxHashSet<CallsiteKey> = tallies.keys().copied().collect();
+        if let Some((_, after)) = readings.counts {
+            keys.extend(after.keys());
+        }
+        let mut probes = readings.counts.map(|_| ProbesView::default());
+        let mut views: Vec<(CallsiteKey, CallsiteView)> = Vec::new();
+        for key in keys {
+            let tally = tallies.get(&key).copied();
+            let counted = readings.counts.map(|(before, after)| {
+                (before.get(&key).copied().unwrap_or_default(), after.get(&key).copied().unwrap_or_default())
+            });
+            let drift = self.reconcile(key, tally, counted, census);
+            if let (Some(probes), Some((_, after))) = (&mut probes, counted) {
+                probes.created += after.created;
+                probes.exited += after.exited;
+                probes.drift += drift;
+            }
+            let view = self.view(key, tally, counted.map(|counted| counted.1), elapsed, readings);
+            views.extend(view.map(|view| (key, view)));
+        }
+        // Of callsites that have neither goroutines nor counts nothing is kept.
+        self.callsites.retain(|key, _| tallies.contains_key(key) || readings.counts.is_some_and(|(_, after)| after.contains_key(key)));
+        self.own.retain(|key| self.callsites.contains_key(key));
+        views.sort_by(|(a_key, a), (b_key, b)| b.live.cmp(&a.live).then(a_key.cmp(b_key)));
+        self.assign_series(&mut views);
+        Digest {
+            goroutines: goroutines(readings.snapshot),
+            runtime: runtime(readings.snapshot),
+            probes,
+            callsites: views.into_iter().map(|(_, view)| view).collect(),
+            other: self.other,
+        }
+    }
+
+    fn reconcile(
+        &mut self,
+        key: CallsiteKey,
+        tally: Option<&Tally>,
+        counted: Option<(Counted, Counted)>,
+        census: &Census,
+    ) -> u64 {
+        let base = &mut self.callsites.entry(key).or_default().base;
+        // A snapshot that missed descriptors can't tell what the probes missed.
+        match counted {
+            Some((before, after)) if census.is_whole() => base.observe(tally.map_or(0, Tally::live), before, after),
+            _ => 0,
+        }
+    }
+
+    /// `None` for the runtime's own callsites.
+    fn view(
+        &mut self,
+        key: CallsiteKey,
+        tally: Option<&Tally>,
+        counted: Option<Counted>,
+        elapsed: Option<Duration>,
+        readings: &Readings<'_>,
+    ) -> Option<CallsiteView> {
+        let callsite = self.callsites.entry(key).or_default();
+        let live = tally.map_or(0, |tally| tally.user);
+        let label = readings.names.get(&key)?;
+        if label.system && live == 0 {
+            return None;
+        }
+        let rate = |now: u64, before: u64| elapsed.map(|elapsed| per_second(now as f64 - before as f64, elapsed));
+        let previous = callsite.counted;
+        let view = CallsiteView {
+            created_by: label.created_by.clone(),
+            entry: label.entry.clone(),
+            file: label.file.clone(),
+            line: label.line,
+            gopc: key.gopc,
+            live,
+            created_total: counted.map(|counted| counted.created),
+            exited_total: counted.map(|counted| counted.exited),
+            created_per_second: counted.and_then(|counted| rate(counted.created, previous.created)),
+            exited_per_second: counted.and_then(|counted| rate(counted.exited, previous.exited)),
+            growth_per_second: rate(live, callsite.live.unwrap_or(0)),
+            oldest_wait_seconds: tally.and_then(|tally| tally.oldest_wait),
+            wait_reasons: tally.map(|tally| reasons(tally, readings.snapshot)).unwrap_or_default(),
+            own_series: false,
+        };
+        callsite.live = Some(live);
+        if let Some(counted) = counted {
+            callsite.counted = counted;
+            if !self.own.contains(&key) {
+                self.other.created += counted.created.saturating_sub(previous.created);
+                self.other.exited += counted.exited.saturating_sub(previous.exited);
+            }
+        }
+        Some(view)
+    }
+
+    /// Gives series to those with most goroutines; who has them keeps them unless far outnumbered.
+    fn assign_series(&mut self, views: &mut [(CallsiteKey, CallsiteView)]) {
+        let newcomers: Vec<usize> = (0..views.len()).filter(|index| !self.own.contains(&views[*index].0)).collect();
+        for index in newcomers {
+            let (key, live) = (views[index].0, views[index].1.live);
+            if self.own.len() >= self.max_series {
+                let least = views.iter().rev().find(|(key, _)| self.own.contains(key));
+                let Some((least_key, least)) = least.map(|(key, view)| (*key, view.live)) else { break };
+                if live <= least.saturating_mul(DISPLACE) {
+                    break;
+                }
+                self.own.remove(&least_key);
+            }
+            self.own.insert(key);
+        }
+        for (key, view) in views {
+            view.own_series = self.own.contains(key);
+        }
+    }
+}
+
+fn per_second(difference: f64, elapsed: Duration) -> f64 {
+    difference / elapsed.as_secs_f64().max(0.001)
+}
+
+fn reasons(tally: &Tally, snapshot: &Snapshot) -> BTreeMap<Arc<str>, u64> {
+    tally.waiting.iter().map(|(reason, count)| (snapshot.reasons.name(*reason), *count)).collect()
+}
+
+fn goroutines(snapshot: &Snapshot) -> GoroutinesView {
+    let census = &snapshot.census;
+    let mut wait_reasons = BTreeMap::new();
+    for (reason, count) in census.waiting.iter().enumerate().filter(|(_, count)| **count > 0) {
+        *wait_reasons.entry(snapshot.reasons.name(reason as u8)).or_default() += count;
+    }
+    GoroutinesView {
+        user: census.user,
+        system: census.system,
+        states: Status::ALL.iter().map(|status| (status.name(), census.states[*status as usize])).collect(),
+        wait_reasons,
+        torn: census.torn,
+        complete: census.is_whole(),
+        duration: snapshot.ended - snapshot.began,
+    }
+}
+
+fn runtime(snapshot: &Snapshot) -> RuntimeView {
+    let settings = &snapshot.settings;
+    RuntimeView {
+        gomaxprocs: settings.gomaxprocs,
+        gogc_percent: settings.gogc_percent,
+        gomemlimit_bytes: settings.gomemlimit_bytes,
+        heap_live_bytes: settings.heap_live_bytes,
+        threads: settings.threads,
+        run_queue_goroutines: settings.run_queue,
+    }
+}

@@ -1,0 +1,106 @@
+//! The list of all goroutine descriptors (`struct g`) that a target has ever made.
+//!
+//! The runtime only appends to the list and never frees a descriptor (`src/runtime/proc.go`, `allgs`), so
+//! the list is read once and later only its new end. It is kept sorted by address, because neighbours in
+//! memory are read with one copy.
+
+use super::memory::{Fault, Memory};
+use crate::gobin::source::le64;
+
+/// More goroutines than any program has had; 128 MiB of pointers.
+const MAX_DESCRIPTORS: u64 = 16 << 20;
+/// Pointers copied at once.
+const BLOCK: usize = 64 << 10;
+/// User addresses end here on x86-64 with five-level page tables.
+const MAX_ADDRESS: u64 = 1 << 56;
+
+/// What is remembered of one descriptor between snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Address of the `struct g`.
+    pub address: u64,
+    /// Identifies one park: changes when the goroutine has run, or is another one. 0 = not waiting.
+    pub park: u32,
+    /// When this park was first seen, in hundredths of a second since the target was first read.
+    pub since: u32,
+}
+
+/// Why the list can't be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    /// The runtime has not started yet, or the list is being replaced right now.
+    #[error("the Go runtime has not started yet")]
+    NotStarted,
+    /// The target claims what can't be true.
+    #[error("the goroutine list is implausible: {0} entries")]
+    Implausible(u64),
+    /// Its memory can't be read.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// All descriptors, sorted by address.
+#[derive(Debug, Default)]
+pub struct Descriptors {
+    /// One per descriptor.
+    pub slots: Vec<Slot>,
+    /// Length of the target's list that `slots` was made from.
+    read: u64,
+    /// Entries that were null, unaligned, or there twice.
+    pub implausible: u64,
+}
+
+impl Descriptors {
+    /// Brings the list up to date. `allglen` and `allgptr` are addresses in the target; the length is read
+    /// before the pointer, as the runtime itself does, so the list is at least as long as it says.
+    ///
+    /// # Errors
+    /// When the list can't be read, or isn't plausible: then the list known so far stays.
+    pub fn update(&mut self, memory: &dyn Memory, allglen: u64, allgptr: u64) -> Result<(), ListError> {
+        let length = memory.u64(allglen)?;
+        let list = memory.u64(allgptr)?;
+        if length == 0 || list == 0 {
+            return Err(ListError::NotStarted);
+        }
+        if length > MAX_DESCRIPTORS || length < self.read {
+            return Err(ListError::Implausible(length));
+        }
+        if length > self.read {
+            let new = self.read_from(memory, list, length)?;
+            self.merge(new);
+            self.read = length;
+        }
+        Ok(())
+    }
+
+    /// The entries behind those already known.
+    fn read_from(&mut self, memory: &dyn Memory, list: u64, length: u64) -> Result<Vec<Slot>, ListError> {
+        let mut new = Vec::new();
+        let mut block = vec![0; BLOCK.min((length - self.read) as usize * 8)];
+        let mut index = self.read;
+        while index < length {
+            let count = ((length - index) as usize).min(BLOCK / 8);
+            let bytes = &mut block[..count * 8];
+            memory.read(list.wrapping_add(index * 8), bytes)?;
+            for address in bytes.chunks_exact(8).map(le64) {
+                if address != 0 && address.is_multiple_of(8) && address < MAX_ADDRESS {
+                    new.push(Slot { address, park: 0, since: 0 });
+                } else {
+                    self.implausible += 1;
+                }
+            }
+            index += count as u64;
+        }
+        Ok(new)
+    }
+
+    fn merge(&mut self, new: Vec<Slot>) {
+        // A stable sort, because it makes use of the long ascending runs that the allocator leaves.
+        self.slots.extend(new);
+        self.slots.sort_by_key(|slot| slot.address);
+        let before = self.slots.len();
+        self.slots.dedup_by_key(|slot| slot.address);
+        self.implausible += (before - self.slots.len()) as u64;
+        self.slots.shrink_to_fit();
+    }
+}

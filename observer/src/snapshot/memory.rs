@@ -1,0 +1,76 @@
+//! Another process's memory. The only place of this stage that touches the outside world.
+
+use std::io::IoSliceMut;
+
+use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+
+/// Why memory could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The process has ended.
+    #[error("the process has ended")]
+    Gone,
+    /// The kernel doesn't let us.
+    #[error("reading its memory is not permitted: run observer as root, or with CAP_SYS_PTRACE")]
+    Denied,
+    /// There is no readable memory at this address.
+    #[error("no readable memory at {0:#x}")]
+    Unmapped(u64),
+}
+
+/// Reads memory by address.
+pub trait Memory {
+    /// Fills `buf` with the memory at `address`.
+    ///
+    /// # Errors
+    /// When not all of it can be read.
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault>;
+
+    /// Fills `buf` with the memory of all `ranges` (address, length), one behind the other, and returns how
+    /// many bytes could be read before the first unreadable page.
+    ///
+    /// # Errors
+    /// When nothing could be read at all.
+    fn gather(&self, ranges: &[(u64, usize)], buf: &mut [u8]) -> Result<usize, Fault>;
+
+    /// A little-endian `u64`.
+    ///
+    /// # Errors
+    /// As [`Memory::read`].
+    fn u64(&self, address: u64) -> Result<u64, Fault> {
+        let mut word = [0; 8];
+        self.read(address, &mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }
+}
+
+/// The memory of a running process.
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessMemory(pub u32);
+
+/// Ranges that one system call takes (`IOV_MAX`).
+pub const MAX_RANGES: usize = 1024;
+
+impl Memory for ProcessMemory {
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        let wanted = buf.len();
+        if self.gather(&[(address, wanted)], buf)? == wanted { Ok(()) } else { Err(Fault::Unmapped(address)) }
+    }
+
+    fn gather(&self, ranges: &[(u64, usize)], buf: &mut [u8]) -> Result<usize, Fault> {
+        let first = ranges.first().map_or(0, |range| range.0);
+        let remote: Vec<RemoteIoVec> = ranges
+            .iter()
+            .take(MAX_RANGES)
+            .map(|(base, len)| RemoteIoVec { base: *base as usize, len: *len })
+            .collect();
+        let pid = Pid::from_raw(self.0 as i32);
+        process_vm_readv(pid, &mut [IoSliceMut::new(buf)], &remote).map_err(|errno| match errno {
+            Errno::ESRCH => Fault::Gone,
+            Errno::EPERM => Fault::Denied,
+            _ => Fault::Unmapped(first),
+        })
+    }
+}

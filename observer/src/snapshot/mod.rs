@@ -1,0 +1,11 @@
+//! One pass over a target's `runtime.allgs`, read from outside with `process_vm_readv`.
+//!
+//! The target is never stopped, so nothing read here is one instant's state: what can't be right is
+//! counted as torn and left out. Every length and pointer is the target's word and bounded.
+
+pub mod census;
+pub mod descriptors;
+pub mod memory;
+pub mod reader;
+pub mod runtime;
+pub mod wait_reasons;

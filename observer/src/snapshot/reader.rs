@@ -1,0 +1,425 @@
+//! Takes snapshots of one target.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::census::{Census, Goroutine, Status};
+use super::descriptors::{Descriptors, ListError, Slot};
+use super::memory::{Fault, MAX_RANGES, Memory};
+use super::runtime::Settings;
+use super::wait_reasons::WaitReasons;
+use crate::gobin::layout::Layout;
+use crate::gobin::naming::EntryClass;
+use crate::gobin::source::{Source, le32, le64};
+use crate::gobin::{GoBinary, Layouts};
+
+/// Bytes copied by one system call.
+const BATCH: usize = 1 << 20;
+/// Descriptors closer than this are copied with what lies between them.
+const GAP: u64 = 512;
+/// Of more entry functions than this the class isn't remembered.
+const MAX_CLASSES: usize = 8192;
+
+/// Why there is no snapshot. The names are the `reason` label of the metric.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// The process has ended.
+    #[error("the process has ended")]
+    Gone,
+    /// The kernel doesn't let us read its memory.
+    #[error("{0}")]
+    Denied(Fault),
+    /// What stands in memory isn't what stands in the file.
+    #[error("its memory doesn't hold the executable that was read: it may be starting, or has replaced itself")]
+    OtherProgram,
+    /// A global variable wasn't found in the executable.
+    #[error("the executable doesn't tell where the runtime keeps its goroutines: {0}")]
+    NoGlobal(String),
+    /// The runtime has not started yet.
+    #[error("{0}")]
+    List(ListError),
+    /// Most descriptors contradict the layout.
+    #[error("{0} of {1} goroutine descriptors contradict the structure layout of this Go version")]
+    Layout(u64, u64),
+    /// Its memory doesn't answer.
+    #[error("its memory did not answer within {0:?}")]
+    Deadline(Duration),
+}
+
+impl SnapshotError {
+    /// The reason's name in metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Denied(_) => "denied",
+            Self::OtherProgram => "other_program",
+            Self::NoGlobal(_) => "no_global",
+            Self::List(ListError::NotStarted) => "not_started",
+            Self::List(_) => "bad_list",
+            Self::Layout(..) => "layout",
+            Self::Deadline(_) => "deadline",
+        }
+    }
+}
+
+impl From<Fault> for SnapshotError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Gone => Self::Gone,
+            Fault::Denied => Self::Denied(fault),
+            Fault::Unmapped(_) => Self::OtherProgram,
+        }
+    }
+}
+
+impl From<ListError> for SnapshotError {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Fault(fault @ (Fault::Gone | Fault::Denied)) => fault.into(),
+            error => Self::List(error),
+        }
+    }
+}
+
+/// The result of one pass.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What was counted.
+    pub census: Census,
+    /// Names of the wait reasons.
+    pub reasons: Arc<WaitReasons>,
+    /// The runtime's settings.
+    pub settings: Settings,
+    /// When it began and ended.
+    pub began: Instant,
+    /// See `began`.
+    pub ended: Instant,
+}
+
+/// Takes snapshots of one target and remembers between them what saves work and tells ages.
+pub struct Reader {
+    binary: Arc<GoBinary>,
+    source: Arc<dyn Source + Send + Sync>,
+    bias: u64,
+    descriptors: Descriptors,
+    reasons: Option<Arc<WaitReasons>>,
+    classes: FxHashMap<u64, EntryClass>,
+    epoch: Instant,
+}
+
+impl Reader {
+    /// `bias` = load address − link-time address.
+    #[must_use]
+    pub fn new(binary: Arc<GoBinary>, source: Arc<dyn Source + Send + Sync>, bias: u64) -> Self {
+        Self {
+            binary,
+            source,
+            bias,
+            descriptors: Descriptors::default(),
+            reasons: None,
+            classes: FxHashMap::default(),
+            epoch: Instant::now(),
+        }
+    }
+
+    /// Counts all goroutines. Past `deadline` the rest is skipped and counted as such.
+    ///
+    /// # Errors
+    /// When nothing can be said about the target; never for a part of it.
+    pub fn take(&mut self, memory: &dyn Memory, deadline: Instant) -> Result<Snapshot, SnapshotError> {
+        let began = Instant::now();
+        self.check_program(memory)?;
+        let reasons = self.reasons(memory)?;
+        let (allglen, allgptr) = self.list_addresses()?;
+        self.descriptors.update(memory, allglen, allgptr)?;
+        let settings = Settings::read(memory, &self.binary, self.bias)?;
+        let census = self.count(memory, &reasons, deadline)?;
+        Ok(Snapshot { census, reasons, settings, began, ended: Instant::now() })
+    }
+
+    /// The running program is the one that was read: its `moduledata` says what the file's says.
+    fn check_program(&self, memory: &dyn Memory) -> Result<(), SnapshotError> {
+        let module = &self.binary.module;
+        let mut bytes = [0; 192];
+        memory.read(module.address.wrapping_add(self.bias), &mut bytes)?;
+        let expected = [(0, self.binary.table.address), (176, module.text), (184, module.text_end)];
+        let same = expected.iter().all(|(at, word)| le64(&bytes[*at..]) == word.wrapping_add(self.bias));
+        if same { Ok(()) } else { Err(SnapshotError::OtherProgram) }
+    }
+
+    fn reasons(&mut self, memory: &dyn Memory) -> Result<Arc<WaitReasons>, SnapshotError> {
+        if let Some(reasons) = &self.reasons {
+            return Ok(reasons.clone());
+        }
+        let address = self.binary.globals.wait_reasons.map(|address| address.wrapping_add(self.bias));
+        let reasons = match address.map(|address| WaitReasons::read(memory, address)) {
+            Some(Err(fault @ (Fault::Gone | Fault::Denied))) => return Err(fault.into()),
+            Some(Ok(reasons)) => reasons,
+            None | Some(Err(Fault::Unmapped(_))) => WaitReasons::default(),
+        };
+        let reasons = Arc::new(reasons);
+        // In a PIE the table is filled by the dynamic linker: an empty one is read again next time.
+        if !reasons.is_empty() {
+            self.reasons = Some(reasons.clone());
+        }
+        Ok(reasons)
+    }
+
+    fn list_addresses(&self) -> Result<(u64, u64), SnapshotError> {
+        let globals = &self.binary.globals;
+        match (globals.allglen, globals.allgptr) {
+            (Some(length), Some(list)) => Ok((length.wrapping_add(self.bias), list.wrapping_add(self.bias))),
+            _ => Err(SnapshotError::NoGlobal(globals.missing.join("; "))),
+        }
+    }
+
+    fn count(
+        &mut self,
+        memory: &dyn Memory,
+        reasons: &WaitReasons,
+        deadline: Instant,
+    ) -> Result<Census, SnapshotError> {
+        let fields = Fields::of(self.binary.layouts.layout());
+        // Hundredths of a second since the first snapshot: 16 months fit.
+        let now = (self.epoch.elapsed().as_millis() / 10) as u32;
+        let mut census = Census { torn: self.descriptors.implausible, ..Census::default() };
+        let mut slots = std::mem::take(&mut self.descriptors.slots);
+        let mut batch = Batch::new();
+        let (mut next, mut looked_at) = (0, 0u64);
+        let mut outcome: Result<(), SnapshotError> = Ok(());
+        while next < slots.len() {
+            if Instant::now() > deadline {
+                census.skipped = (slots.len() - next) as u64;
+                break;
+            }
+            let end = batch.plan(&slots, next, fields.end);
+            match batch.read(memory, fields.end) {
+                Ok(0) => {
+                    census.unreadable += 1;
+                    next += 1;
+                    continue;
+                }
+                Ok(read) => {
+                    for (slot, bytes) in slots[next..end].iter_mut().zip(batch.descriptors(read, fields.end)) {
+                        looked_at += 1;
+                        next += 1;
+                        self.count_one(slot, bytes, &fields, now, reasons, &mut census);
+                    }
+                }
+                Err(fault) => {
+                    outcome = Err(fault.into());
+                    break;
+                }
+            }
+        }
+        self.descriptors.slots = slots;
+        outcome?;
+        self.check_layout(&census, looked_at)?;
+        Ok(census)
+    }
+
+    fn count_one(
+        &mut self,
+        slot: &mut Slot,
+        bytes: &[u8],
+        fields: &Fields,
+        now: u32,
+        reasons: &WaitReasons,
+        census: &mut Census,
+    ) {
+        let goroutine = match fields.parse(bytes, slot.address) {
+            Parsed::Live(goroutine) => goroutine,
+            Parsed::None => {
+                slot.park = 0;
+                return;
+            }
+            Parsed::Torn => {
+                slot.park = 0;
+                census.torn += 1;
+                return;
+            }
+        };
+        let waited = slot.see(&goroutine, now);
+        let entry = goroutine.entry.wrapping_sub(self.bias);
+        let class = || classify(&mut self.classes, &self.binary, &*self.source, entry);
+        census.count(&goroutine, waited, class, |reason| reasons.is_callback_idle(reason));
+    }
+
+    /// A layout that doesn't fit shows in `g.sched.g`, which must point back at its descriptor.
+    fn check_layout(&self, census: &Census, looked_at: u64) -> Result<(), SnapshotError> {
+        let live = census.user + census.system;
+        let strict = matches!(self.binary.layouts, Layouts::Tried(..));
+        let wrong = if strict { census.torn > live / 16 || census.user == 0 } else { census.torn > live };
+        if wrong && looked_at > 0 { Err(SnapshotError::Layout(census.torn, looked_at)) } else { Ok(()) }
+    }
+}
+
+/// Whose goroutines run a function; asks the executable once per function.
+fn classify(
+    classes: &mut FxHashMap<u64, EntryClass>,
+    binary: &GoBinary,
+    source: &dyn Source,
+    entry: u64,
+) -> EntryClass {
+    if let Some(class) = classes.get(&entry) {
+        return *class;
+    }
+    let class = binary.entry_class(source, entry).unwrap_or(EntryClass::User);
+    if classes.len() < MAX_CLASSES {
+        classes.insert(entry, class);
+    }
+    class
+}
+
+impl Slot {
+    /// Notes what the goroutine does, and returns for how many seconds it was seen in the same park.
+    ///
+    /// `trackingSeq` is one byte: a goroutine that ran exactly 256 times in between looks as if it hadn't.
+    fn see(&mut self, goroutine: &Goroutine, now: u32) -> Option<f64> {
+        if !goroutine.waits() {
+            self.park = 0;
+            return None;
+        }
+        let park = (goroutine.id as u32).wrapping_mul(0x9e37_79b1)
+            ^ u32::from(goroutine.tracking) << 8
+            ^ u32::from(goroutine.wait_reason);
+        let park = park.max(1);
+        if self.park != park {
+            (self.park, self.since) = (park, now);
+        }
+        Some(f64::from(now.wrapping_sub(self.since)) / 100.0)
+    }
+}
+
+/// Offsets of the fields of `struct g` that are read.
+struct Fields {
+    status: usize,
+    back: usize,
+    id: usize,
+    parent: Option<usize>,
+    reason: usize,
+    tracking: usize,
+    gopc: usize,
+    entry: usize,
+    /// Behind the last of them.
+    end: usize,
+}
+
+enum Parsed {
+    /// A descriptor without a goroutine.
+    None,
+    Live(Goroutine),
+    Torn,
+}
+
+/// `_Gscan`: the garbage collector looks at the goroutine's stack.
+const SCAN: u32 = 0x1000;
+
+impl Fields {
+    fn of(layout: &Layout) -> Self {
+        let g = &layout.g;
+        let at = usize::from;
+        let fields = Self {
+            status: at(g.atomicstatus),
+            back: at(g.sched_g),
+            id: at(g.goid),
+            parent: g.parent_goid.map(at),
+            reason: at(g.waitreason),
+            tracking: at(g.tracking_seq),
+            gopc: at(g.gopc),
+            entry: at(g.startpc),
+            end: 0,
+        };
+        let words = [fields.status, fields.back, fields.id, fields.gopc, fields.entry, fields.parent.unwrap_or(0)];
+        let end = words.into_iter().max().unwrap_or(0).max(fields.reason).max(fields.tracking) + 8;
+        Self { end, ..fields }
+    }
+
+    fn parse(&self, bytes: &[u8], address: u64) -> Parsed {
+        let status = match le32(&bytes[self.status..]) & !SCAN {
+            // _Gidle, _Gdead, _Gdeadextra: descriptors without a goroutine.
+            0 | 6 | 11 => return Parsed::None,
+            1 => Status::Runnable,
+            // _Gcopystack: its stack grows, which it does while it runs.
+            2 | 8 => Status::Running,
+            3 => Status::Syscall,
+            4 => Status::Waiting,
+            9 => Status::Preempted,
+            10 => Status::Leaked,
+            _ => return Parsed::Torn,
+        };
+        let id = le64(&bytes[self.id..]);
+        if le64(&bytes[self.back..]) != address || id == 0 {
+            return Parsed::Torn;
+        }
+        Parsed::Live(Goroutine {
+            id,
+            parent: self.parent.map_or(0, |at| le64(&bytes[at..])),
+            status,
+            wait_reason: bytes[self.reason],
+            tracking: bytes[self.tracking],
+            gopc: le64(&bytes[self.gopc..]),
+            entry: le64(&bytes[self.entry..]),
+        })
+    }
+}
+
+/// Descriptors that are copied by one system call.
+struct Batch {
+    buffer: Vec<u8>,
+    ranges: Vec<(u64, usize)>,
+    /// Where each descriptor starts in the buffer.
+    starts: Vec<usize>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self { buffer: Vec::new(), ranges: Vec::new(), starts: Vec::new() }
+    }
+
+    /// Plans the copy of as many descriptors from `first` on as fit; returns the index behind the last one.
+    fn plan(&mut self, slots: &[Slot], first: usize, size: usize) -> usize {
+        self.ranges.clear();
+        self.starts.clear();
+        let mut total = 0;
+        for (index, slot) in slots.iter().enumerate().skip(first) {
+            let (extend, used) = match self.ranges.last() {
+                Some((base, len)) if slot.address - base <= *len as u64 + GAP => {
+                    ((slot.address - base) as usize + size - *len, true)
+                }
+                _ => (size, false),
+            };
+            if total + extend > BATCH || (!used && self.ranges.len() == MAX_RANGES) {
+                return index;
+            }
+            match self.ranges.last_mut() {
+                Some((_, len)) if used => *len += extend,
+                _ => self.ranges.push((slot.address, size)),
+            }
+            total += extend;
+            self.starts.push(total - size);
+        }
+        slots.len()
+    }
+
+    /// Copies, and returns how many bytes arrived; 0 when the first descriptor is unreadable.
+    fn read(&mut self, memory: &dyn Memory, size: usize) -> Result<usize, Fault> {
+        let total: usize = self.ranges.iter().map(|range| range.1).sum();
+        if self.buffer.len() < total {
+            self.buffer.resize(total, 0);
+        }
+        match memory.gather(&self.ranges, &mut self.buffer[..total]) {
+            Err(Fault::Unmapped(_)) => Ok(0),
+            Ok(read) if read < size => Ok(0),
+            other => other,
+        }
+    }
+
+    /// The descriptors that arrived whole.
+    fn descriptors(&self, read: usize, size: usize) -> impl Iterator<Item = &[u8]> {
+        self.starts.iter().map_while(move |start| self.buffer[..read].get(*start..start + size))
+    }
+}

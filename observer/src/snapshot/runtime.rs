@@ -1,0 +1,128 @@
+//! The runtime's settings and gauges, read from its globals.
+
+use super::memory::{Fault, Memory};
+use crate::gobin::globals::Globals;
+use crate::gobin::layout::Layout;
+use crate::gobin::source::{le32, le64};
+use crate::gobin::{GoBinary, Layouts};
+
+/// GOMAXPROCS has no limit of its own, but no machine has more processors than this.
+const MAX_PROCS: u64 = 1 << 16;
+/// `GOMEMLIMIT=off` (`math.MaxInt64`).
+const NO_LIMIT: u64 = i64::MAX as u64;
+
+/// What the runtime says of itself. `None` = unknown, or unlimited where that is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// GOMAXPROCS in force.
+    pub gomaxprocs: Option<u32>,
+    /// GOGC in force, percent; −1 = off.
+    pub gogc_percent: Option<i32>,
+    /// GOMEMLIMIT in force, bytes; `None` = unlimited or unknown.
+    pub gomemlimit_bytes: Option<u64>,
+    /// Live heap as the pacer counts it (`gcController.heapLive`), bytes.
+    pub heap_live_bytes: Option<u64>,
+    /// Threads that the runtime holds (`mcount`).
+    pub threads: Option<u64>,
+    /// Goroutines in the global and the local run queues.
+    pub run_queue: Option<u64>,
+}
+
+impl Settings {
+    /// Reads them. What can't be read, or contradicts itself, is left out.
+    ///
+    /// # Errors
+    /// When the process is gone or its memory is closed to us.
+    pub fn read(memory: &dyn Memory, binary: &GoBinary, bias: u64) -> Result<Self, Fault> {
+        let reader = Reader { memory, globals: &binary.globals, layout: binary.layouts.layout(), bias };
+        let mut settings = Self { gomaxprocs: reader.gomaxprocs()?, ..Self::default() };
+        reader.gc(&mut settings, matches!(binary.layouts, Layouts::Measured(_)))?;
+        // Offsets in sched and p can't be checked against anything: only measured ones are used.
+        if matches!(binary.layouts, Layouts::Measured(_)) {
+            reader.scheduler(&mut settings)?;
+        }
+        Ok(settings)
+    }
+}
+
+struct Reader<'a> {
+    memory: &'a dyn Memory,
+    globals: &'a Globals,
+    layout: &'a Layout,
+    bias: u64,
+}
+
+impl Reader<'_> {
+    /// `len` bytes at a global; `None` when the global is unknown or its page unreadable.
+    fn global(&self, address: Option<u64>, len: usize) -> Result<Option<Vec<u8>>, Fault> {
+        let Some(address) = address else { return Ok(None) };
+        self.bytes(address.wrapping_add(self.bias), len)
+    }
+
+    fn bytes(&self, address: u64, len: usize) -> Result<Option<Vec<u8>>, Fault> {
+        let mut bytes = vec![0; len];
+        match self.memory.read(address, &mut bytes) {
+            Ok(()) => Ok(Some(bytes)),
+            Err(Fault::Unmapped(_)) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn gomaxprocs(&self) -> Result<Option<u32>, Fault> {
+        let bytes = self.global(self.globals.gomaxprocs, 4)?;
+        Ok(bytes.map(|bytes| le32(&bytes)).filter(|procs| (1..=MAX_PROCS).contains(&u64::from(*procs))))
+    }
+
+    /// gcPercent and memoryLimit have stood at offsets 0 and 8 in every version; the heap's size moves.
+    fn gc(&self, settings: &mut Settings, measured: bool) -> Result<(), Fault> {
+        let heap_live = usize::from(self.layout.gc_controller.heap_live);
+        let Some(bytes) = self.global(self.globals.gc_controller, heap_live + 8)? else { return Ok(()) };
+        let at = |offset: u16| &bytes[usize::from(offset)..];
+        settings.gogc_percent = Some(le32(at(self.layout.gc_controller.gc_percent)) as i32).filter(|percent| *percent >= -1);
+        settings.gomemlimit_bytes = Some(le64(at(self.layout.gc_controller.memory_limit))).filter(|limit| *limit < NO_LIMIT);
+        settings.heap_live_bytes = Some(le64(&bytes[heap_live..])).filter(|_| measured);
+        Ok(())
+    }
+
+    fn scheduler(&self, settings: &mut Settings) -> Result<(), Fault> {
+        let sched = &self.layout.sched;
+        let size = usize::from(sched.mnext.max(sched.nmfreed).max(sched.runqsize)) + 8;
+        let Some(bytes) = self.global(self.globals.sched, size)? else { return Ok(()) };
+        let at = |offset: u16| &bytes[usize::from(offset)..];
+        settings.threads = le64(at(sched.mnext)).checked_sub(le64(at(sched.nmfreed)));
+        let local = self.local_queues(settings.gomaxprocs)?;
+        let global = u64::from(le32(at(sched.runqsize)));
+        settings.run_queue = local.map(|local| local + global);
+        Ok(())
+    }
+
+    /// Σ (tail − head + next) over `allp`; `None` when its length isn't GOMAXPROCS (it is being resized).
+    fn local_queues(&self, gomaxprocs: Option<u32>) -> Result<Option<u64>, Fault> {
+        let Some(header) = self.global(self.globals.allp, 16)? else { return Ok(None) };
+        let (pointer, count) = (le64(&header), le64(&header[8..]));
+        if gomaxprocs.map(u64::from) != Some(count) {
+            return Ok(None);
+        }
+        let Some(pointers) = self.bytes(pointer, count as usize * 8)? else { return Ok(None) };
+        let mut total = 0;
+        for p in pointers.chunks_exact(8).map(le64) {
+            let Some(length) = self.local_queue(p)? else { return Ok(None) };
+            total += length;
+        }
+        Ok(Some(total))
+    }
+
+    fn local_queue(&self, p: u64) -> Result<Option<u64>, Fault> {
+        /// Capacity of a local queue (`p.runq`).
+        const CAPACITY: u32 = 256;
+        let layout = &self.layout.p;
+        let (head, next) = (u64::from(layout.runqhead), u64::from(layout.runnext));
+        let (Some(ends), Some(next)) =
+            (self.bytes(p.wrapping_add(head), 8)?, self.bytes(p.wrapping_add(next), 8)?)
+        else {
+            return Ok(None);
+        };
+        let queued = le32(&ends[4..]).wrapping_sub(le32(&ends));
+        Ok((queued <= CAPACITY).then(|| u64::from(queued) + u64::from(le64(&next) != 0)))
+    }
+}
