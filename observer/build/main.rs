@@ -5,11 +5,27 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use toolchain::RustToolchain;
 
 mod toolchain;
+
+/// Set by the outer cargo, or by its user for the host: all wrong for a build for BPF by another toolchain.
+const INHERITED: [&str; 12] = [
+    "CARGO",
+    "CARGO_BUILD_TARGET",
+    "CARGO_BUILD_RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_TARGET_DIR",
+    "RUSTC",
+    "RUSTC_LINKER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTC_WRAPPER",
+    "RUSTDOC",
+    "RUSTFLAGS",
+    "RUSTUP_TOOLCHAIN",
+];
 
 const TARGET: &str = "bpfel-unknown-none";
 const MISSING: &str = "no BPF toolchain found: run `cargo xtask setup` \
@@ -70,8 +86,7 @@ fn build() -> Result<PathBuf, Failure> {
 /// Runs the other toolchain's cargo; whether it succeeded. Its messages go to our standard error.
 fn compile(rust: &RustToolchain, linker: &Path, target_dir: &Path) -> Result<bool, String> {
     let manifest = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("../observer-ebpf/Cargo.toml");
-    let status = rust
-        .cargo()
+    let status = cargo(rust)
         .args(["build", "--release", "--locked", "--bin=observer-ebpf", "-Zbuild-std=core"])
         // A whole program for one target, with the types that become BTF.
         .args(["--config", "profile.release.lto=\"fat\"", "--config", "profile.release.codegen-units=1"])
@@ -84,6 +99,18 @@ fn compile(rust: &RustToolchain, linker: &Path, target_dir: &Path) -> Result<boo
         .stdout(Stdio::null())
         .status();
     status.map(|status| status.success()).map_err(|error| format!("cannot run {:?}: {error}", rust.root))
+}
+
+/// The other toolchain's cargo, with nothing of the outer build in its environment.
+///
+/// Unstable options are allowed: `-Z build-std` is needed even when the toolchain is no nightly.
+fn cargo(rust: &RustToolchain) -> Command {
+    let mut command = Command::new(rust.program("cargo"));
+    for variable in INHERITED {
+        command.env_remove(variable);
+    }
+    command.env("RUSTC", rust.program("rustc")).env("RUSTC_BOOTSTRAP", "1");
+    command
 }
 
 /// `bpf_target_arch` tells aya-ebpf whose registers a probe sees.

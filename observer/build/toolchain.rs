@@ -6,22 +6,6 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Set by the outer cargo, or by its user for the host: all wrong for a build for BPF by another toolchain.
-const INHERITED: [&str; 12] = [
-    "CARGO",
-    "CARGO_BUILD_TARGET",
-    "CARGO_BUILD_RUSTFLAGS",
-    "CARGO_ENCODED_RUSTFLAGS",
-    "CARGO_TARGET_DIR",
-    "RUSTC",
-    "RUSTC_LINKER",
-    "RUSTC_WORKSPACE_WRAPPER",
-    "RUSTC_WRAPPER",
-    "RUSTDOC",
-    "RUSTFLAGS",
-    "RUSTUP_TOOLCHAIN",
-];
-
 /// A Rust toolchain that can build `core` for a target that has none prebuilt.
 #[derive(Debug)]
 pub(crate) struct RustToolchain {
@@ -36,25 +20,14 @@ impl RustToolchain {
         rustup_toolchains().into_iter().chain(usr).map(|root| Self { root }).find(Self::is_usable)
     }
 
-    /// This toolchain's cargo, with nothing of the outer build in its environment.
-    ///
-    /// Unstable options are allowed: `-Z build-std` is needed even when the toolchain is no nightly.
-    pub(crate) fn cargo(&self) -> Command {
-        let mut command = Command::new(self.program("cargo"));
-        for variable in INHERITED {
-            command.env_remove(variable);
-        }
-        command.env("RUSTC", self.program("rustc")).env("RUSTC_BOOTSTRAP", "1");
-        command
-    }
-
     /// What `rustc -vV` prints.
     pub(crate) fn version(&self) -> Option<String> {
         let output = Command::new(self.program("rustc")).arg("-vV").stderr(Stdio::null()).output().ok()?;
         String::from_utf8(output.stdout).ok()
     }
 
-    fn program(&self, name: &str) -> PathBuf {
+    /// Path of `rustc`, `cargo`, ….
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.root.join("bin").join(name)
     }
 
