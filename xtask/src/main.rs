@@ -1,2 +1,56 @@
-//! x
-fn main() {}
+//! Everything a developer or a CI machine runs: `cargo xtask --help`.
+#![allow(clippy::print_stdout, reason = "these commands talk to a person, not to a log")]
+
+use clap::{Parser, Subcommand};
+
+mod apt;
+mod bench;
+mod bpf;
+mod build;
+mod demo;
+mod go;
+mod layouts;
+mod process;
+mod run;
+mod setup;
+mod test;
+// One definition of what a BPF toolchain is, shared with the build script that needs it.
+#[path = "../../observer/build/toolchain.rs"]
+mod toolchain;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Sets up, builds, runs and tests observer")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install what building and testing need; safe to repeat
+    Setup(setup::Args),
+    /// Set up and build the release binary
+    Build,
+    /// Set up, build, and start `observer serve`
+    Run(run::Args),
+    /// Set up, build, and run every check and test
+    Test(test::Args),
+    /// Set up, build, and measure speed and size
+    Bench(bench::Args),
+    /// Start a leaking Go service and show `observer attach` on it
+    Demo,
+    /// Measure the Go runtime's structs and write the layout table
+    Layouts(layouts::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Build => build::run().map(drop),
+        Command::Run(args) => run::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Demo => demo::run(),
+        Command::Layouts(args) => layouts::run(&args),
+    }
+}

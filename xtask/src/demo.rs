@@ -1,0 +1,48 @@
+//! `cargo xtask demo`: a leak, and what observer says about it.
+
+use std::path::Path;
+use std::process::{Child, Command};
+
+use anyhow::{Context, Result, bail};
+
+use crate::go::{self, Release};
+use crate::{build, process, setup};
+
+/// The leaking service: a Go main package.
+const LEAK: &str = "tests/fixtures/leak";
+
+pub(crate) fn run() -> Result<()> {
+    if !setup::go(&[Release::newest()])? {
+        bail!("the demo's service needs the newest Go");
+    }
+    let observer = build::run()?;
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("leak");
+    let mut compile = go::command(&Release::newest().root());
+    process::run(
+        compile.args(["build", "-o"]).arg(&program).arg(".").current_dir(process::root().join(LEAK)),
+    )?;
+
+    let service = Service::start(&program)?;
+    let pid = service.0.id().to_string();
+    println!("a leaking service runs with pid {pid}: observer attach {pid}");
+    process::run(Command::new(observer).args(["attach", &pid, "--duration", "10s"]))
+}
+
+/// A program that ends with us.
+struct Service(Child);
+
+impl Service {
+    fn start(program: &Path) -> Result<Self> {
+        let child = Command::new(program).spawn();
+        child.map(Self).with_context(|| format!("cannot start {}", program.display()))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Either fails only for a service that has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

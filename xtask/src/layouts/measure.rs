@@ -1,0 +1,109 @@
+//! Measures the structs of one Go toolchain's runtime, and merges those of one minor version.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::dwarf::Types;
+use super::fields::{Field, Kind, STRUCTS, Struct};
+use crate::{go, process};
+
+/// Needs nothing but the runtime.
+const PROGRAM: &str = "package main\n\nfunc main() { println() }\n";
+
+/// The offsets that one field holds: none, one or several.
+pub(super) type Offsets = Vec<u64>;
+
+/// What was measured: a list per struct, in the order of [`STRUCTS`] and their fields.
+pub(super) struct Measured {
+    /// Exact toolchains, for example `go1.24.11`, oldest first.
+    pub(super) versions: Vec<String>,
+    pub(super) minor: u32,
+    pub(super) structs: Vec<Vec<Offsets>>,
+}
+
+impl Measured {
+    /// Builds a program with a toolchain and measures its runtime.
+    pub(super) fn of(root: &Path) -> Result<Self> {
+        let version = version(root)?;
+        let minor = minor(&version).with_context(|| format!("{version} is no Go release"))?;
+        println!("measuring {version}");
+        let types = Types::read(&build(root)?)?;
+        let structs = STRUCTS.iter().map(|of| measure(&types, of)).collect::<Result<_>>();
+        Ok(Self { minor, structs: structs.with_context(|| version.clone())?, versions: vec![version] })
+    }
+
+    /// Adds a later patch release; a field that moved between the two is dropped, and named.
+    pub(super) fn merge(&mut self, later: Self) -> Result<()> {
+        let (from, to) = (self.versions.join(", "), later.versions.join(", "));
+        for (of, (ours, theirs)) in STRUCTS.iter().zip(self.structs.iter_mut().zip(later.structs)) {
+            for (field, (ours, theirs)) in of.fields.iter().zip(ours.iter_mut().zip(theirs)) {
+                if *ours == theirs {
+                    continue;
+                }
+                println!("{}.{} moves: {ours:?} in {from}, {theirs:?} in {to}", of.go, field.name);
+                if field.kind != Kind::Optional {
+                    bail!(
+                        "{}.{} moves within Go 1.{}: it can't be in the table",
+                        of.go,
+                        field.name,
+                        self.minor
+                    );
+                }
+                ours.clear();
+            }
+        }
+        self.versions.extend(later.versions);
+        Ok(())
+    }
+}
+
+fn measure(types: &Types, of: &Struct) -> Result<Vec<Offsets>> {
+    of.fields.iter().map(|field| offsets(types, of.go, field)).collect()
+}
+
+fn offsets(types: &Types, go: &str, field: &Field) -> Result<Offsets> {
+    if field.kind == Kind::Size {
+        return Ok(vec![types.size(go)?]);
+    }
+    let mut found = Vec::new();
+    for path in field.paths {
+        let Some(place) = types.member(go, path)? else { continue };
+        if field.bytes != 0 && place.bytes != field.bytes {
+            bail!("{go}.{path} has {} bytes, not {}", place.bytes, field.bytes);
+        }
+        found.push(place.offset);
+    }
+    if found.is_empty() && field.kind != Kind::Optional {
+        bail!("{go} has none of {}", field.paths.join(", "));
+    }
+    if field.kind != Kind::Each {
+        found.truncate(1);
+    }
+    Ok(found)
+}
+
+/// The bytes of a program with DWARF.
+fn build(root: &Path) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("main.go"), PROGRAM)?;
+    process::run(
+        go::command(root)
+            .args(["build", "-ldflags=-compressdwarf=false", "-o", "program", "main.go"])
+            .current_dir(folder.path())
+            .env("CGO_ENABLED", "0"),
+    )?;
+    Ok(fs::read(folder.path().join("program"))?)
+}
+
+/// First line of the file `VERSION`: `go1.24.11`.
+fn version(root: &Path) -> Result<String> {
+    let file: PathBuf = root.join("VERSION");
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+fn minor(version: &str) -> Option<u32> {
+    version.strip_prefix("go1.")?.split('.').next()?.parse().ok()
+}

@@ -1,0 +1,76 @@
+//! `cargo xtask setup`: finds or installs what building and testing need.
+
+use std::fs::{self, File};
+
+use anyhow::{Context, Error, Result, bail};
+
+use crate::go::Release;
+use crate::{bpf, toolchain};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Go versions to install, for example 1.24,1.27 (default: all that the tests use)
+    #[arg(long, value_delimiter = ',', value_parser = Release::parse)]
+    go: Vec<Release>,
+    /// Build bpf-linker again, for the LLVM of the Rust toolchain that is found now
+    #[arg(long)]
+    rebuild_linker: bool,
+}
+
+/// Something that is needed, is not there, and could not be installed.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    /// What it is.
+    pub(crate) what: String,
+    /// Why it could not be installed.
+    pub(crate) why: Error,
+    /// The command that helps.
+    pub(crate) help: String,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let releases = if args.go.is_empty() { Release::all() } else { &args.go };
+    let _lock = lock()?;
+    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker)]
+        .into_iter()
+        .chain(releases.iter().map(|release| release.ensure()))
+        .filter_map(Result::err)
+        .collect();
+    report(&missing);
+    if !missing.is_empty() {
+        bail!("{} of the things named above could not be installed", missing.len());
+    }
+    println!("nothing is missing");
+    Ok(())
+}
+
+/// What building needs: an error names the command that helps.
+pub(crate) fn bpf() -> Result<()> {
+    let _lock = lock()?;
+    let Err(missing) = bpf::ensure(false) else { return Ok(()) };
+    report(&[missing]);
+    bail!("observer cannot be built with probes")
+}
+
+/// The Go toolchains of these releases, as far as they can be had; whether all can.
+pub(crate) fn go(releases: &[Release]) -> Result<bool> {
+    let _lock = lock()?;
+    let missing: Vec<Missing> = releases.iter().filter_map(|release| release.ensure().err()).collect();
+    report(&missing);
+    Ok(missing.is_empty())
+}
+
+fn report(missing: &[Missing]) {
+    for Missing { what, why, help } in missing {
+        eprintln!("missing: {what} ({why:#}); this helps: {help}");
+    }
+}
+
+/// Two set-ups at a time would install everything twice.
+fn lock() -> Result<File> {
+    let folder = toolchain::cache();
+    let create = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join("setup.lock")));
+    let file = create.with_context(|| format!("cannot write to {}", folder.display()))?;
+    file.lock()?;
+    Ok(file)
+}

@@ -1,0 +1,55 @@
+//! `cargo xtask test`: every check and test.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::go::Release;
+use crate::process::{self, cargo};
+use crate::{build, setup, toolchain};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only tests whose name contains this, and no checks of the source
+    filter: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let strict = std::env::var_os("CI").is_some();
+    if !setup::go(Release::all())? && strict {
+        bail!("not every Go version that the tests use is here");
+    }
+    if args.filter.is_none() {
+        check_source()?;
+    }
+    let binary = build::run()?;
+    let tests = |packages: &[&str]| {
+        let mut command = cargo();
+        command.arg("test").args(packages).args(&args.filter);
+        command
+    };
+    process::run(&mut tests(&["--workspace", "--exclude=observer-tests"]))?;
+    let mut end_to_end = tests(&["--package=observer-tests"]);
+    end_to_end.env("OBSERVER_BIN", binary).env("OBSERVER_CACHE", toolchain::cache());
+    if strict {
+        // What needs root or BPF fails where it would be skipped.
+        end_to_end.env("OBSERVER_REQUIRE", "1");
+    }
+    process::run(&mut end_to_end)?;
+    let what = if args.filter.is_some() { "tests that match" } else { "checks and tests" };
+    println!("all {what} passed in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// Format, lints, and that observer builds without probes.
+fn check_source() -> Result<()> {
+    setup::bpf()?;
+    let checks: [&[&str]; 3] = [
+        &["fmt", "--all", "--check"],
+        &["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"],
+        &["check", "--package=observer", "--no-default-features"],
+    ];
+    checks.iter().try_for_each(|args| process::run(Command::args(&mut cargo(), *args)))
+}
