@@ -4,4 +4,7 @@
 //! `discover → gobin → { probe | snapshot | cgroup } → model → export`.
 //! [`pipeline`] alone knows them all.
 
+pub mod cgroup;
+pub mod container;
 pub mod model;
+pub mod text;
