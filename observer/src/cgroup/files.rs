@@ -38,7 +38,7 @@ struct Kept {
 pub(super) enum Failure {
     /// There is no such file.
     Absent,
-    /// It was open, but its group has been removed since.
+    /// Its group was removed while it was read.
     Removed,
     /// It is longer than any control file.
     TooLarge,
@@ -60,17 +60,33 @@ impl Files {
     /// The current text of the file at `path`, always fresh from the kernel.
     pub(super) fn read(&mut self, path: &[u8]) -> Result<&[u8], Failure> {
         self.clock += 1;
+        let known = self.open.contains_key(path);
+        let mut read = self.read_once(path);
+        if known && matches!(read, Err(Failure::Removed)) {
+            // Another group may have the same name now, as when a service is started again.
+            read = self.read_once(path);
+        }
+        read.map(|()| self.text.as_slice())
+    }
+
+    /// Closes the files of a group and of those below it.
+    pub(super) fn close_below(&mut self, directory: &[u8]) {
+        self.open.retain(|path, _| path.strip_prefix(directory).is_none_or(|rest| !rest.starts_with(b"/")));
+    }
+
+    /// Fills `text`; a file that can't be read doesn't stay open.
+    fn read_once(&mut self, path: &[u8]) -> Result<(), Failure> {
         if !self.open.contains_key(path) {
             self.keep(path)?;
         }
         // Present: kept just now, or found.
         let Some(kept) = self.open.get_mut(path) else { return Err(Failure::Absent) };
         kept.used = self.clock;
-        if let Err(failure) = read_text(&kept.file, &mut self.text) {
+        let read = read_text(&kept.file, &mut self.text);
+        if read.is_err() {
             self.open.remove(path);
-            return Err(failure);
         }
-        Ok(&self.text)
+        read
     }
 
     /// Opens `path`, making room first, also when the process has no descriptor left.
@@ -164,6 +180,21 @@ mod tests {
             assert!(read(0).0 <= 8);
             assert!(read(name).1, "the file used before each other one was closed");
         }
+    }
+
+    /// Closing a group's files leaves those of groups with a longer name alone.
+    #[test]
+    fn closes_the_files_of_one_group() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut files = Files::new(9);
+        for name in ["a", "a/b", "ab"] {
+            let group = directory.path().join(name);
+            std::fs::create_dir_all(&group).expect("created");
+            std::fs::write(group.join("x"), "1").expect("written");
+            files.read(group.join("x").as_os_str().as_bytes()).expect("read");
+        }
+        files.close_below(directory.path().join("a").as_os_str().as_bytes());
+        assert_eq!(files.count(), 1);
     }
 
     /// A missing file and one that is far too long are told apart and not kept.

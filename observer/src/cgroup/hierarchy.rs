@@ -178,31 +178,49 @@ impl Hierarchies {
     /// [`Gone`] when one of the groups has been removed.
     pub fn read(&mut self, membership: &Membership) -> Result<Reading, Gone> {
         let mut reader = Reader::new(&mut self.files, membership.path());
-        let list = &self.list;
-        let mut group = |controller| {
-            let (index, hierarchy) = locate(list, controller)?;
-            match membership.place(index)? {
-                Some(path) => Some(Group { hierarchy, path }),
-                None => {
-                    reader.outside(controller);
-                    None
-                }
+        let reading = read_all(&self.list, membership, &mut reader);
+        match reading {
+            Ok(reading) => Ok(Reading { problems: reader.into_problems(), ..reading }),
+            Err(gone) => {
+                self.close(membership);
+                Err(gone)
             }
-        };
-        let [cpu, cpuacct, memory, pids] =
-            [Controller::Cpu, Controller::CpuAcct, Controller::Memory, Controller::Pids].map(&mut group);
-        Ok(Reading {
-            cpu: cpu::read(&mut reader, cpu, cpuacct)?,
-            memory: memory.map(|group| memory::read(&mut reader, group)).transpose()?,
-            pids: pids.map(|group| pids::read(&mut reader, group)).transpose()?,
-            problems: reader.into_problems(),
-        })
+        }
+    }
+
+    /// Closes the files of a membership's own groups.
+    fn close(&mut self, membership: &Membership) {
+        for (index, hierarchy) in self.list.iter().enumerate() {
+            if let Some(Some(path)) = membership.place(index) {
+                self.files.close_below(&[bytes(&hierarchy.point), path].concat());
+            }
+        }
     }
 
     /// The hierarchy of a controller.
-    fn of(&self, controller: Controller) -> Option<(usize, &Hierarchy)> {
+    pub(super) fn of(&self, controller: Controller) -> Option<(usize, &Hierarchy)> {
         locate(&self.list, controller)
     }
+}
+
+/// Reads each controller's values.
+fn read_all(list: &[Hierarchy], membership: &Membership, reader: &mut Reader<'_>) -> Result<Reading, Gone> {
+    let mut group = |controller| {
+        let (index, hierarchy) = locate(list, controller)?;
+        let place = membership.place(index)?;
+        if place.is_none() {
+            reader.outside(controller);
+        }
+        place.map(|path| Group { hierarchy, path })
+    };
+    let [cpu, cpuacct, memory, pids] =
+        [Controller::Cpu, Controller::CpuAcct, Controller::Memory, Controller::Pids].map(&mut group);
+    Ok(Reading {
+        cpu: cpu::read(reader, cpu, cpuacct)?,
+        memory: memory.map(|group| memory::read(reader, group)).transpose()?,
+        pids: pids.map(|group| pids::read(reader, group)).transpose()?,
+        problems: Vec::new(),
+    })
 }
 
 /// The hierarchy of a controller and its index.
