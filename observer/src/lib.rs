@@ -1,10 +1,13 @@
 //! Observes every goroutine of every Go process on a Linux machine, from outside.
 //!
 //! Stages, in the direction of the data; a stage never imports one to its right:
-//! `discover → gobin → { probe | snapshot | cgroup } → model → export`.
-//! [`pipeline`] alone knows them all.
+//! `discover → gobin → { probe | snapshot | cgroup | container } → model → export`.
+//! `pipeline` alone knows them all.
 
+pub mod cgroup;
+pub mod container;
 pub mod discover;
 pub mod gobin;
 pub mod model;
 pub mod snapshot;
+pub mod text;

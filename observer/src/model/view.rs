@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use crate::cgroup::{Limit, Throttling};
+pub use crate::container::Owner;
+
 /// Everything known at the end of one tick.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -17,19 +20,6 @@ pub struct View {
     pub cgroups: Vec<CgroupView>,
     /// About the observer itself.
     pub observer: ObserverView,
-}
-
-/// Who a cgroup belongs to; an empty part is `None` and gives no label.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Owner {
-    /// Kubernetes namespace.
-    pub namespace: Option<Arc<str>>,
-    /// Pod name.
-    pub pod: Option<Arc<str>>,
-    /// Container name.
-    pub container: Option<Arc<str>>,
-    /// systemd unit, or the cgroup's own name where systemd doesn't manage it.
-    pub unit: Option<Arc<str>>,
 }
 
 /// How far a target can be observed.
@@ -187,17 +177,6 @@ pub struct CgroupView {
     pub pids: Option<PidsView>,
 }
 
-/// A limit and the cgroup that sets it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limit<T> {
-    /// The value in force.
-    pub value: T,
-    /// Path of the binding cgroup.
-    pub binding: Arc<str>,
-    /// How many levels above the process's own cgroup it is; 0 = its own.
-    pub level: u32,
-}
-
 /// CPU use and throttling. Throttling is the own group's and, separately, the binding ancestor's.
 #[derive(Debug, Clone, Default)]
 pub struct CpuView {
@@ -211,6 +190,8 @@ pub struct CpuView {
     pub throttled_periods: Option<u64>,
     /// Time for which it was throttled, seconds.
     pub throttled_seconds: Option<f64>,
+    /// Throttling of the binding cgroup, when that is another one.
+    pub binding: Option<Throttling>,
 }
 
 /// Memory use.
@@ -218,8 +199,10 @@ pub struct CpuView {
 pub struct MemoryView {
     /// Hard limit in bytes.
     pub limit_bytes: Option<Limit<u64>>,
-    /// Bytes charged now.
+    /// Bytes charged now (to the own group).
     pub usage_bytes: Option<u64>,
+    /// Bytes charged to the binding cgroup, when that is another one.
+    pub binding_usage_bytes: Option<u64>,
 }
 
 /// Threads and processes.
@@ -229,6 +212,8 @@ pub struct PidsView {
     pub limit: Option<Limit<u64>>,
     /// Tasks charged now (in the own group).
     pub current: Option<u64>,
+    /// Tasks charged to the binding cgroup, when that is another one.
+    pub binding_current: Option<u64>,
 }
 
 /// About the observer itself.

@@ -1,0 +1,179 @@
+//! Reading a group's files at its own level and at every level above.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::controller::Controller;
+use super::files::{Failure, Files};
+use super::hierarchy::{Hierarchy, Version, bytes};
+use super::values::Malformed;
+use super::{Gone, Limit, Problem, Reason};
+use crate::text::printable;
+
+/// Levels followed towards the root. Container managers use up to ten; a container that may nest groups
+/// could make each reading of its own as long as it likes.
+const MAX_LEVELS: usize = 128;
+
+/// A group in one hierarchy.
+#[derive(Clone, Copy)]
+pub(super) struct Group<'a> {
+    pub(super) hierarchy: &'a Hierarchy,
+    /// Path below the mount; empty for its top.
+    pub(super) path: &'a [u8],
+}
+
+impl Group<'_> {
+    /// Version of its files.
+    pub(super) fn version(&self) -> Version {
+        self.hierarchy.version
+    }
+
+    /// Levels from the own group up to the mount's top.
+    fn depth(&self) -> usize {
+        self.path.iter().filter(|&&byte| byte == b'/').count()
+    }
+
+    /// Path of the ancestor `level` levels up, below the mount.
+    fn ancestor(&self, level: usize) -> &[u8] {
+        let mut path = self.path;
+        for _ in 0..level {
+            let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            path = &path[..end];
+        }
+        path
+    }
+
+    /// The ancestor's path to show.
+    fn shown(&self, level: usize) -> Arc<str> {
+        let path = [&self.hierarchy.prefix(), self.ancestor(level)].concat();
+        if path.is_empty() { Arc::from("/") } else { Arc::from(printable(&path, 4096)) }
+    }
+}
+
+/// Why a value is not to be had, where that isn't simply "none".
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The group has been removed.
+    Gone(Gone),
+    /// A problem that is on record now.
+    Problem,
+}
+
+/// `Ok(None)`: the group has no such file or no such value.
+pub(super) type Value<T> = Result<Option<T>, Stop>;
+
+/// Reads files of one membership and records what goes wrong.
+pub(super) struct Reader<'a> {
+    files: &'a mut Files,
+    path: Arc<str>,
+    problems: Vec<Problem>,
+    name: Vec<u8>,
+}
+
+impl<'a> Reader<'a> {
+    /// `path` is the membership's path to show.
+    pub(super) fn new(files: &'a mut Files, path: &Arc<str>) -> Self {
+        Self { files, path: Arc::clone(path), problems: Vec::new(), name: Vec::new() }
+    }
+
+    /// Everything that went wrong.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    /// Records that no mount shows the controller's group.
+    pub(super) fn outside(&mut self, controller: Controller) {
+        let path = Arc::clone(&self.path);
+        self.problems.push(Problem { file: controller.name(), path, reason: Reason::Outside });
+    }
+
+    /// Reads a file of the ancestor `level` levels up.
+    pub(super) fn get<T>(
+        &mut self,
+        group: Group<'_>,
+        level: usize,
+        file: &'static str,
+        parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
+    ) -> Value<T> {
+        let directory = bytes(&group.hierarchy.point);
+        self.name.clear();
+        for part in [directory, group.ancestor(level), b"/", file.as_bytes()] {
+            self.name.extend_from_slice(part);
+        }
+        let reason = match self.files.read(&self.name) {
+            Ok(text) => match std::str::from_utf8(text).map_err(|_| Malformed).and_then(parse) {
+                Ok(value) => return Ok(value),
+                Err(Malformed) => Reason::Malformed,
+            },
+            Err(Failure::Absent) => return self.absent(group, level, file),
+            Err(Failure::Removed) => return Err(Stop::Gone(Gone { path: group.shown(0) })),
+            Err(Failure::TooLarge) => Reason::TooLarge,
+            Err(Failure::Io(error)) => reason(&error),
+        };
+        Err(self.problem(group, level, file, reason))
+    }
+
+    /// The tightest of the limits that `at` reads at each level; of equal ones the nearest.
+    ///
+    /// The root has no limits. If one level can't be read, the effective limit isn't known.
+    pub(super) fn effective<T: PartialOrd>(
+        &mut self,
+        group: Group<'_>,
+        file: &'static str,
+        mut at: impl FnMut(&mut Self, usize) -> Value<T>,
+    ) -> Value<Limit<T>> {
+        let levels = group.depth() + usize::from(!group.hierarchy.whole);
+        if levels > MAX_LEVELS {
+            return Err(self.problem(group, 0, file, Reason::TooDeep));
+        }
+        let mut tightest: Option<(T, usize)> = None;
+        for level in 0..levels {
+            let Some(value) = at(self, level)? else { continue };
+            if tightest.as_ref().is_none_or(|(other, _)| value < *other) {
+                tightest = Some((value, level));
+            }
+        }
+        Ok(tightest.map(|(value, level)| Limit { value, binding: group.shown(level), level: level as u32 }))
+    }
+
+    /// A missing file: the group has no such controller, or is no more.
+    fn absent<T>(&mut self, group: Group<'_>, level: usize, file: &'static str) -> Value<T> {
+        let end = self.name.len() - file.len();
+        match Path::new(OsStr::from_bytes(&self.name[..end])).symlink_metadata() {
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Stop::Gone(Gone { path: group.shown(0) }))
+            }
+            Err(error) => Err(self.problem(group, level, file, reason(&error))),
+        }
+    }
+
+    /// Puts a problem on record.
+    fn problem(&mut self, group: Group<'_>, level: usize, file: &'static str, reason: Reason) -> Stop {
+        self.problems.push(Problem { file, path: group.shown(level), reason });
+        Stop::Problem
+    }
+}
+
+/// A value that is absent where there is a problem: the problem is on record.
+pub(super) fn settle<T>(value: Value<T>) -> Result<Option<T>, Gone> {
+    match value {
+        Ok(value) => Ok(value),
+        Err(Stop::Problem) => Ok(None),
+        Err(Stop::Gone(gone)) => Err(gone),
+    }
+}
+
+/// What an error of the kernel means.
+fn reason(error: &io::Error) -> Reason {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::ACCESS | Errno::PERM) => Reason::Denied,
+        Some(Errno::MFILE | Errno::NFILE) => Reason::NoDescriptors,
+        _ => Reason::Io,
+    }
+}

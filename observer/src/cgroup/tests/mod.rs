@@ -1,0 +1,7 @@
+//! Hierarchies in folders laid out like the kernel's, and in the real kernel.
+
+mod fake;
+mod layouts;
+mod memberships;
+mod real;
+mod scratch;

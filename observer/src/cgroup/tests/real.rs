@@ -1,0 +1,215 @@
+//! Real groups in the running kernel.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::scratch::Scratch;
+use crate::cgroup::{CgroupError, Controller, Hierarchies, Mode, Options, Reading, Throttling};
+
+/// Reads a process's groups now.
+fn read(scratch: &mut Scratch, pid: u32) -> Reading {
+    let membership = scratch.hierarchies.membership(pid).expect("a membership");
+    let reading = scratch.hierarchies.read(&membership).expect("a reading");
+    assert_eq!(reading.problems, []);
+    reading
+}
+
+/// The kernel's own throttle counters of a group.
+fn kernel_throttling(scratch: &Scratch, group: &str) -> Throttling {
+    let number = |key| scratch.number(Controller::Cpu, group, "cpu.stat", key);
+    let (key, per_second) =
+        if scratch.is_v1(Controller::Cpu) { ("throttled_time ", 1e9) } else { ("throttled_usec ", 1e6) };
+    Throttling {
+        periods: number("nr_periods "),
+        throttled_periods: number("nr_throttled "),
+        throttled_seconds: number(key) as f64 / per_second,
+    }
+}
+
+/// Over three levels, each limit is the tightest, with the group that sets it, and follows changes at once.
+#[test]
+fn limits_are_effective_over_three_levels() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    for group in ["/a", "/a/b", "/a/b/c"] {
+        scratch.group(group);
+    }
+    scratch.set_quota("/a", 150_000);
+    scratch.set_pids_max("/a", 90);
+    scratch.set_pids_max("/a/b", 80);
+    scratch.set_pids_max("/a/b/c", 85);
+    let process = scratch.start("/a/b/c", "sleep 100");
+    let membership = scratch.hierarchies.membership(process.id()).expect("a membership");
+    assert_eq!(**membership.path(), scratch.shown("/a/b/c"));
+
+    let reading = read(&mut scratch, process.id());
+    let cores = reading.cpu.expect("cpu").limit_cores.expect("a limit");
+    assert_eq!((cores.value, &*cores.binding, cores.level), (1.5, &*scratch.shown("/a"), 2));
+    let pids = reading.pids.expect("pids");
+    let limit = pids.limit.expect("a limit");
+    assert_eq!((limit.value, &*limit.binding, limit.level), (80, &*scratch.shown("/a/b"), 1));
+
+    scratch.set_pids_max("/a/b/c", 70);
+    scratch.set_quota("/a/b", 50_000);
+    let reading = read(&mut scratch, process.id());
+    let limit = reading.pids.expect("pids").limit.expect("a limit");
+    assert_eq!((limit.value, limit.level), (70, 0));
+    assert_eq!(reading.cpu.expect("cpu").limit_cores.expect("a limit").value, 0.5);
+}
+
+/// Throttling and CPU time equal the kernel's counters, of the own group and of the one with the quota.
+#[test]
+fn throttling_equals_the_kernels_counters() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    scratch.group("/quota");
+    scratch.group("/quota/own");
+    scratch.set_quota("/quota", 10_000);
+    let busy = scratch.start("/quota/own", "while :; do :; done");
+    let membership = scratch.hierarchies.membership(busy.id()).expect("a membership");
+    let throttled = |_| {
+        sleep(Duration::from_millis(20));
+        kernel_throttling(&scratch, "/quota").throttled_periods >= 3
+    };
+    assert!((0..3000).any(throttled), "the kernel never throttled the group");
+    drop(busy);
+    // The period that is under way may still end; then the counters stand.
+    let (cpu, own, quota) = loop {
+        let before = (kernel_throttling(&scratch, "/quota/own"), kernel_throttling(&scratch, "/quota"));
+        let reading = scratch.hierarchies.read(&membership).expect("a reading");
+        let after = (kernel_throttling(&scratch, "/quota/own"), kernel_throttling(&scratch, "/quota"));
+        if before == after {
+            break (reading.cpu.expect("cpu"), after.0, after.1);
+        }
+    };
+    assert_eq!(cpu.throttling, Some(own));
+    assert_eq!(cpu.binding_throttling, Some(quota));
+    assert!(quota.throttled_seconds > 0.0 && own.throttled_periods == 0, "{quota:?} {own:?}");
+    let usage = if scratch.is_v1(Controller::CpuAcct) {
+        scratch.number(Controller::CpuAcct, "/quota/own", "cpuacct.usage", "") as f64 / 1e9
+    } else {
+        scratch.number(Controller::CpuAcct, "/quota/own", "cpu.stat", "usage_usec ") as f64 / 1e6
+    };
+    assert_eq!(cpu.usage_seconds, Some(usage));
+    assert!(usage > 0.0);
+}
+
+/// Tasks are counted in the own group and in the one whose limit binds.
+#[test]
+fn tasks_are_counted_where_the_limit_binds() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    for group in ["/p", "/p/one", "/p/two"] {
+        scratch.group(group);
+    }
+    scratch.set_pids_max("/p", 50);
+    let one = scratch.start("/p/one", "exec sleep 100");
+    let _two = scratch.start("/p/two", "exec sleep 100");
+    let pids = read(&mut scratch, one.id()).pids.expect("pids");
+    assert_eq!((pids.current, pids.binding_current), (Some(1), Some(2)));
+    assert_eq!(scratch.number(Controller::Pids, "/p", "pids.current", ""), 2);
+}
+
+/// A group removed under open files is gone; one made anew under the same name is read afresh.
+#[test]
+fn a_removed_group_is_gone_and_never_stale() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    scratch.group("/g");
+    scratch.set_pids_max("/g", 33);
+    let process = scratch.start("/g", "exec sleep 100");
+    let membership = scratch.hierarchies.membership(process.id()).expect("a membership");
+    let usage = |scratch: &mut Scratch| {
+        let reading = scratch.hierarchies.read(&membership)?;
+        Ok((
+            reading.cpu.expect("cpu").usage_seconds,
+            reading.pids.expect("pids").limit.map(|limit| limit.value),
+        ))
+    };
+    assert_eq!(usage(&mut scratch).expect("a reading").1, Some(33));
+    let pid = process.id();
+    drop(process);
+    assert!(matches!(scratch.hierarchies.membership(pid), Err(CgroupError::Exited { .. })));
+
+    // Removed and made anew between two readings: kept files are dead, the new ones count.
+    scratch.remove("/g");
+    scratch.group("/g");
+    assert_eq!(usage(&mut scratch).expect("a reading"), (Some(0.0), None));
+
+    let open = scratch.hierarchies.open_files();
+    scratch.remove("/g");
+    for _ in 0..2 {
+        let gone: crate::cgroup::Gone = usage(&mut scratch).expect_err("gone");
+        assert_eq!(*gone.path, scratch.shown("/g"));
+    }
+    assert!(scratch.hierarchies.open_files() < open, "files of a removed group stay open");
+}
+
+/// A process that moves has another membership, and the old one still reads the old group.
+#[test]
+fn a_moved_process_has_another_membership() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    scratch.group("/from");
+    scratch.group("/to");
+    let process = scratch.start("/from", "exec sleep 100");
+    let from = scratch.hierarchies.membership(process.id()).expect("a membership");
+    scratch.join("/to", process.id());
+    let to = scratch.hierarchies.membership(process.id()).expect("a membership");
+    assert_ne!(from, to);
+    assert_eq!(**to.path(), scratch.shown("/to"));
+    let mut tasks =
+        |membership| scratch.hierarchies.read(membership).expect("a reading").pids.expect("pids").current;
+    assert_eq!((tasks(&from), tasks(&to)), (Some(0), Some(1)));
+}
+
+/// The unified hierarchy of a hybrid machine, read alone, gives CPU time from v2's files.
+#[test]
+fn the_unified_hierarchy_counts_cpu_time() {
+    let Some(scratch) = Scratch::new() else { return };
+    if scratch.hierarchies.mode() != Mode::Hybrid {
+        eprintln!("skipped: the other tests read v2 on this machine");
+        return;
+    }
+    let v2 = scratch.hierarchies.list.first().expect("the unified hierarchy");
+    let options = Options { root: Some(v2.point.clone()), ..Options::default() };
+    let mut unified = Hierarchies::discover_with(&options).expect("hierarchies");
+    assert_eq!(unified.mode(), Mode::V2);
+    let membership = unified.membership(std::process::id()).expect("a membership");
+    let cpu = unified.read(&membership).expect("a reading").cpu.expect("cpu");
+    assert!(cpu.usage_seconds.is_some_and(|usage| usage > 0.0));
+    assert_eq!(cpu.limit_cores, None);
+}
+
+/// From inside a cgroup namespace, observer still finds the group of a process outside, and its limits.
+#[test]
+fn sees_the_host_from_inside_a_namespace() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    for group in ["/pods", "/pods/other", "/pods/other/ctr", "/pods/mine", "/pods/mine/obs"] {
+        scratch.group(group);
+    }
+    scratch.set_pids_max("/pods/other", 20);
+    let other = scratch.start("/pods/other/ctr", "exec sleep 100");
+    let test = std::env::current_exe().expect("this test");
+    let script = format!(
+        "OBSERVER_TEST_PID={} OBSERVER_TEST_PATH={} exec unshare --cgroup {} --exact --ignored --nocapture {}",
+        other.id(),
+        scratch.shown("/pods/other"),
+        test.display(),
+        "cgroup::tests::real::inside_a_namespace",
+    );
+    assert!(scratch.start("/pods/mine/obs", &script).succeeds());
+}
+
+/// The part of the test above that runs inside.
+#[test]
+#[ignore = "started by another test, in a cgroup namespace"]
+fn inside_a_namespace() {
+    let variable = |name| std::env::var(name).expect("set by the test that starts this one");
+    let pid = variable("OBSERVER_TEST_PID").parse().expect("a pid");
+    let own = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    assert!(own.contains(" /../../../.. "), "not inside a namespace");
+    let mut hierarchies = Hierarchies::discover().expect("hierarchies");
+    let membership = hierarchies.membership(pid).expect("a membership");
+    let limit = hierarchies.read(&membership).expect("a reading").pids.expect("pids").limit.expect("a limit");
+    assert_eq!(
+        (limit.value, limit.binding.to_string(), limit.level),
+        (20, variable("OBSERVER_TEST_PATH"), 1)
+    );
+    assert_eq!(**membership.path(), format!("{}/ctr", variable("OBSERVER_TEST_PATH")));
+}

@@ -1,0 +1,62 @@
+//! The systemd unit that a cgroup's path names.
+
+use crate::text::printable;
+
+/// Longest name that becomes a label, in bytes.
+const MAX_NAME: usize = 256;
+/// Kinds of units that have processes. Slices only hold other groups.
+const KINDS: [&str; 5] = [".service", ".scope", ".mount", ".socket", ".swap"];
+
+/// The innermost unit of a path, else the group's own name; `None` for the root and for slices.
+pub(super) fn from_path(path: &str) -> Option<String> {
+    let parts = || path.rsplit('/').filter(|part| !part.is_empty() && *part != "..");
+    let own = || parts().next().filter(|name| !is_a(name, ".slice"));
+    let unit = parts().find(|name| KINDS.iter().any(|kind| is_a(name, kind)));
+    // systemd puts an underscore before names that would look like the kernel's own files.
+    let unit = unit.map(|name| name.strip_prefix('_').unwrap_or(name));
+    unit.or_else(own).map(|name| printable(name.as_bytes(), MAX_NAME))
+}
+
+/// Whether `name` is a unit of that kind: a suffix with something before it.
+fn is_a(name: &str, kind: &str) -> bool {
+    name.strip_suffix(kind).is_some_and(|stem| !stem.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_path;
+
+    /// The innermost unit counts, also above groups it made itself; slices never do.
+    #[test]
+    fn names_the_innermost_unit() {
+        for (path, unit) in [
+            ("/system.slice/nginx.service", "nginx.service"),
+            ("/system.slice/nginx.service/workers/1", "nginx.service"),
+            ("/user.slice/user-0.slice/user@0.service/app.slice/app-x.service", "app-x.service"),
+            ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope"),
+            ("/system.slice/_cpu.service", "cpu.service"),
+            ("/../../system.slice/x.socket", "x.socket"),
+            ("/system.slice/home.mount", "home.mount"),
+        ] {
+            assert_eq!(from_path(path).as_deref(), Some(unit), "{path}");
+        }
+    }
+
+    /// Outside systemd the group's own name is all there is; the root and slices belong to nobody.
+    #[test]
+    fn falls_back_to_the_groups_name() {
+        assert_eq!(from_path("/docker/0123").as_deref(), Some("0123"));
+        assert_eq!(from_path("/kubepods.slice/pod.slice/0123").as_deref(), Some("0123"));
+        assert_eq!(from_path("/.service/x").as_deref(), Some("x"));
+        for nobody in ["/", "", "/..", "/../..", "/system.slice", "/a.slice/a-b.slice"] {
+            assert_eq!(from_path(nobody), None, "{nobody}");
+        }
+    }
+
+    /// A label stays printable and short whatever a group is called.
+    #[test]
+    fn bounds_and_cleans_names() {
+        assert_eq!(from_path("/a\u{1b}[1m\n").as_deref(), Some("a\u{fffd}[1m\u{fffd}"));
+        assert_eq!(from_path(&format!("/{}", "ü".repeat(200))).map(|name| name.len()), Some(256));
+    }
+}
