@@ -1,1 +1,96 @@
-fn main() {}
+//! Builds the kernel side (`observer-ebpf`) for BPF, to be embedded in the binary.
+//!
+//! The crate gets the object's path as `OBSERVER_BPF_OBJECT`. Without the feature `bpf` there is nothing to do.
+#![allow(clippy::print_stdout, reason = "a build script talks to cargo on standard output")]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use toolchain::RustToolchain;
+
+mod toolchain;
+
+const TARGET: &str = "bpfel-unknown-none";
+const MISSING: &str = "no BPF toolchain found: run `cargo xtask setup` \
+                       (or build without probes: --no-default-features)";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build");
+    if env::var_os("CARGO_FEATURE_BPF").is_none() {
+        return;
+    }
+    for input in ["../observer-ebpf/Cargo.toml", "../observer-ebpf/src", "../Cargo.lock"] {
+        println!("cargo::rerun-if-changed={input}");
+    }
+    for variable in ["OBSERVER_CACHE", "XDG_CACHE_HOME"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    match build() {
+        Ok(object) => println!("cargo::rustc-env=OBSERVER_BPF_OBJECT={}", object.display()),
+        Err(Failure::Sentence(sentence)) => println!("cargo::error={sentence}"),
+        // Cargo shows what a script wrote to standard error only when its status says that it failed.
+        Err(Failure::Compiler(hint)) => {
+            eprintln!("{hint}");
+            std::process::exit(1);
+        }
+    }
+}
+
+enum Failure {
+    /// All there is to say.
+    Sentence(String),
+    /// The compiler has said it; this is a hint.
+    Compiler(String),
+}
+
+impl From<String> for Failure {
+    fn from(sentence: String) -> Self {
+        Self::Sentence(sentence)
+    }
+}
+
+/// Path of the object.
+fn build() -> Result<PathBuf, Failure> {
+    let (Some(rust), Some(linker)) = (RustToolchain::find(), toolchain::find_linker()) else {
+        return Err(Failure::from(MISSING.to_owned()));
+    };
+    let target_dir = Path::new(&variable("OUT_DIR")?).join("bpf");
+    if !compile(&rust, &linker, &target_dir)? {
+        return Err(Failure::Compiler(format!(
+            "the eBPF programs do not build with {} and {}; if the linker's LLVM is older than the \
+             compiler's, run `cargo xtask setup --rebuild-linker`",
+            rust.root.display(),
+            linker.display()
+        )));
+    }
+    Ok(target_dir.join(TARGET).join("release/observer-ebpf"))
+}
+
+/// Runs the other toolchain's cargo; whether it succeeded. Its messages go to our standard error.
+fn compile(rust: &RustToolchain, linker: &Path, target_dir: &Path) -> Result<bool, String> {
+    let manifest = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("../observer-ebpf/Cargo.toml");
+    let status = rust
+        .cargo()
+        .args(["build", "--release", "--locked", "--bin=observer-ebpf", "-Zbuild-std=core"])
+        // A whole program for one target, with the types that become BTF.
+        .args(["--config", "profile.release.lto=\"fat\"", "--config", "profile.release.codegen-units=1"])
+        .args(["--config", "profile.release.debug=2", "--target", TARGET, "--target-dir"])
+        .arg(target_dir)
+        .arg("--manifest-path")
+        .arg(manifest)
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(&variable("CARGO_CFG_TARGET_ARCH")?))
+        .stdout(Stdio::null())
+        .status();
+    status.map(|status| status.success()).map_err(|error| format!("cannot run {:?}: {error}", rust.root))
+}
+
+/// `bpf_target_arch` tells aya-ebpf whose registers a probe sees.
+fn flags(arch: &str) -> String {
+    [&format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f")
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|error| format!("cargo did not set {name}: {error}"))
+}
