@@ -42,11 +42,14 @@ pub enum Loss {
     DescriptorUnreadable = 1,
     /// The `EXECS` ring buffer was full.
     ExecsFull = 2,
+    /// The kernel had no memory at hand for another callsite.
+    CountsNoMemory = 3,
 }
 
 impl Loss {
     /// Every reason, in index order.
-    pub const ALL: [Self; 3] = [Self::CountsFull, Self::DescriptorUnreadable, Self::ExecsFull];
+    pub const ALL: [Self; 4] =
+        [Self::CountsFull, Self::DescriptorUnreadable, Self::ExecsFull, Self::CountsNoMemory];
 }
 
 /// Index into the per-CPU array `HITS`: which probe ran.
