@@ -13,7 +13,7 @@ const MAX_NAME: usize = 256;
 /// One `go` statement in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallsiteName {
-    /// Function that contains it, as the runtime prints it behind `created by`.
+    /// Function that contains it, as the runtime prints it behind `created by`; empty for the main goroutine.
     pub created_by: String,
     /// Function that the goroutine runs; of a compiler-made wrapper, the function it wraps.
     pub entry: String,
@@ -41,6 +41,11 @@ impl GoBinary {
     /// # Errors
     /// When the function table is malformed.
     pub fn callsite(&self, source: &dyn Source, gopc: u64, entry: u64) -> Result<CallsiteName> {
+        let entry = self.entry_name(source, entry)?;
+        if entry == "runtime.main" {
+            // The start-up code makes the main goroutine; what it leaves as gopc is no `go` statement.
+            return Ok(CallsiteName { created_by: String::new(), entry, file: String::new(), line: 0 });
+        }
         // gopc is a return address: the statement's call ends right before it.
         let creator = self.table.lookup(source, self.module.text, gopc.saturating_sub(1))?;
         let (created_by, place) = match &creator {
@@ -48,11 +53,10 @@ impl GoBinary {
                 display(&self.table.name(source, function)?),
                 self.table.line(source, function, gopc.saturating_sub(1))?,
             ),
-            // The main goroutine and those of the runtime's start have no `go` statement.
             None => (String::new(), None),
         };
         let (file, line) = place.unwrap_or_default();
-        Ok(CallsiteName { created_by, entry: self.entry_name(source, entry)?, file: clip(file), line })
+        Ok(CallsiteName { created_by, entry, file: clip(file), line })
     }
 
     /// # Errors

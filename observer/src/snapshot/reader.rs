@@ -185,7 +185,8 @@ impl Reader {
         let fields = Fields::of(self.binary.layouts.layout());
         // Hundredths of a second since the first snapshot: 16 months fit.
         let now = (self.epoch.elapsed().as_millis() / 10) as u32;
-        let mut census = Census { torn: self.descriptors.implausible, ..Census::default() };
+        let mut census = Census::default();
+        census.torn = self.descriptors.implausible;
         let mut slots = std::mem::take(&mut self.descriptors.slots);
         let mut batch = Batch::new();
         let (mut next, mut looked_at) = (0, 0u64);
