@@ -1,0 +1,203 @@
+//! One Go process under observation, from its discovery to its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::executables::Executable;
+use super::worker::{Failure, Late, Worker};
+use crate::discover::process::{self, Identity};
+use crate::gobin::naming::{CallsiteName, EntryClass};
+use crate::model::history::{CallsiteLabel, Counts, History};
+use crate::snapshot::census::CallsiteKey;
+use crate::snapshot::memory::ProcessMemory;
+use crate::snapshot::reader::{Reader, Snapshot, SnapshotError};
+use crate::text::printable;
+
+/// How much longer than its deadline a snapshot is waited for: a system call that is under way ends late.
+const GRACE: Duration = Duration::from_millis(500);
+/// Names that are kept per target.
+const MAX_NAMES: usize = 16 << 10;
+/// Longest text of a target that is kept.
+const MAX_TEXT: usize = 256;
+
+/// Whether probes are in a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probing {
+    /// They are not wanted.
+    Off,
+    /// They will be put there at this time, unless the process ends before.
+    Due(Instant),
+    /// They count, since this time.
+    On(Instant),
+    /// They can't be put there: why, in one sentence.
+    Refused(Arc<str>),
+}
+
+/// Goes to a worker for a snapshot and comes back from it.
+type Pass = (Box<Reader>, Result<Snapshot, SnapshotError>);
+
+enum Reading {
+    Ready(Box<Reader>),
+    /// A pass is late; it may come back.
+    Late(Late<Pass>),
+    /// Nothing can be read, for ever.
+    Never(Arc<str>),
+}
+
+/// One target.
+pub struct Target {
+    /// Who it is.
+    pub identity: Identity,
+    /// Key of its probe counts.
+    pub slot: u64,
+    /// Seconds since the epoch at which it started.
+    pub start_time: f64,
+    /// Base name of its executable, fit to show.
+    pub process: Arc<str>,
+    /// Path of its executable, fit to show.
+    pub exe: Arc<str>,
+    /// Its Go version, if known.
+    pub go_version: Option<Arc<str>>,
+    /// Its executable, unless that was refused.
+    pub executable: Option<Arc<Executable>>,
+    /// Load address − link-time address.
+    pub bias: u64,
+    /// Whether probes are in it.
+    pub probing: Probing,
+    /// What it did so far.
+    pub history: History,
+    /// Names of its callsites.
+    pub names: FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
+    reading: Reading,
+}
+
+impl Target {
+    /// A process whose executable was read.
+    #[must_use]
+    pub fn new(identity: Identity, slot: u64, executable: &Arc<Executable>, max_series: usize, probing: Probing) -> Self {
+        let mut target = Self::refused(identity, slot, Some(&executable.binary.build.version), "", max_series);
+        target.executable = Some(executable.clone());
+        target.probing = probing;
+        match process::load_bias(identity.pid, executable.binary.image.entry) {
+            Ok(bias) => {
+                target.bias = bias;
+                target.reading = Reading::Ready(Box::new(Reader::new(
+                    executable.binary.clone(),
+                    executable.file.clone(),
+                    bias,
+                )));
+            }
+            Err(error) => {
+                target.probing = Probing::Off;
+                target.reading = Reading::Never(format!("its load address can't be read: {error}").into());
+            }
+        }
+        target
+    }
+
+    /// A Go process that can't be observed.
+    #[must_use]
+    pub fn refused(identity: Identity, slot: u64, version: Option<&str>, reason: &str, max_series: usize) -> Self {
+        let exe = process::exe_name(identity.pid).unwrap_or_default();
+        let base = exe.rsplit('/').next().unwrap_or_default();
+        Self {
+            identity,
+            slot,
+            start_time: process::start_time(&identity),
+            process: safe(base).into(),
+            exe: safe(&exe).into(),
+            go_version: version.map(|version| safe(version).into()),
+            executable: None,
+            bias: 0,
+            probing: Probing::Off,
+            history: History::new(max_series),
+            names: FxHashMap::default(),
+            reading: Reading::Never(reason.into()),
+        }
+    }
+
+    /// Takes a snapshot on a worker's thread.
+    ///
+    /// # Errors
+    /// Why there is none, with the reason's name in metrics.
+    pub fn snapshot(&mut self, worker: &mut Worker, patience: Duration) -> Result<Snapshot, (&'static str, Arc<str>)> {
+        let mut reader = match std::mem::replace(&mut self.reading, Reading::Never("".into())) {
+            Reading::Ready(reader) => reader,
+            Reading::Late(late) => match late.poll() {
+                Ok(Some((reader, _))) => reader,
+                Ok(None) => {
+                    self.reading = Reading::Late(late);
+                    return Err(("deadline", "its memory does not answer".into()));
+                }
+                Err(()) => return Err(self.never("reading it failed by a mistake in observer: please report it")),
+            },
+            Reading::Never(reason) => return Err(self.never(&reason)),
+        };
+        let memory = ProcessMemory(self.identity.pid);
+        let pass = worker.run(patience + GRACE, move || {
+            let result = reader.take(&memory, Instant::now() + patience);
+            (reader, result)
+        });
+        match pass {
+            Ok((reader, result)) => {
+                self.reading = Reading::Ready(reader);
+                result.map_err(|error| (error.name(), error.to_string().into()))
+            }
+            Err(Failure::Late(late)) => {
+                self.reading = Reading::Late(late);
+                Err(("deadline", SnapshotError::Deadline(patience).to_string().into()))
+            }
+            Err(Failure::Panicked) => Err(self.never("reading it failed by a mistake in observer: please report it")),
+        }
+    }
+
+    fn never(&mut self, reason: &str) -> (&'static str, Arc<str>) {
+        self.reading = Reading::Never(reason.into());
+        ("unreadable", reason.into())
+    }
+
+    /// Looks up the names of all callsites in a snapshot and in counts that have none yet.
+    pub fn learn_names(&mut self, worker: &mut Worker, patience: Duration, snapshot: &Snapshot, counts: Option<&Counts>) {
+        let Some(executable) = self.executable.clone() else { return };
+        if self.names.len() > MAX_NAMES {
+            self.names.clear();
+        }
+        let census = snapshot.census.callsites.iter().map(|(key, _)| *key);
+        let counted = counts.into_iter().flat_map(|counts| counts.keys().copied());
+        let unknown: Vec<CallsiteKey> =
+            census.chain(counted).filter(|key| !self.names.contains_key(key)).collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let bias = self.bias;
+        let looked_up = worker.run(patience, move || {
+            unknown.into_iter().map(|key| (key, Arc::new(label(&executable, key, bias)))).collect::<Vec<_>>()
+        });
+        self.names.extend(looked_up.unwrap_or_default());
+    }
+}
+
+/// A callsite that the function table doesn't know is shown by its addresses.
+fn label(executable: &Executable, key: CallsiteKey, bias: u64) -> CallsiteLabel {
+    let (binary, file) = (&executable.binary, &*executable.file);
+    let (gopc, entry) = (key.gopc.wrapping_sub(bias), key.entry.wrapping_sub(bias));
+    if key == CallsiteKey::OTHER {
+        let other = || "other".to_owned();
+        let name = CallsiteName { created_by: other(), entry: other(), file: String::new(), line: 0 };
+        return CallsiteLabel::new(&name, false, safe);
+    }
+    let name = binary.callsite(file, gopc, entry).unwrap_or_else(|_| CallsiteName {
+        created_by: format!("{gopc:#x}"),
+        entry: format!("{entry:#x}"),
+        file: String::new(),
+        line: 0,
+    });
+    let class = binary.entry_class(file, entry).unwrap_or(EntryClass::User);
+    CallsiteLabel::new(&name, class != EntryClass::User, safe)
+}
+
+fn safe(text: &str) -> String {
+    printable(text.as_bytes(), MAX_TEXT)
+}
