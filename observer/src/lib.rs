@@ -5,3 +5,4 @@
 //! [`pipeline`] alone knows them all.
 
 pub mod model;
+pub mod text_safety;
