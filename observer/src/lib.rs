@@ -4,5 +4,6 @@
 //! `discover → gobin → { probe | snapshot | cgroup } → model → export`.
 //! [`pipeline`] alone knows them all.
 
+pub mod export;
 pub mod model;
 pub mod text_safety;
