@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod container;
 pub mod discover;
+pub mod export;
 pub mod gobin;
 pub mod model;
 pub mod snapshot;

@@ -13,7 +13,7 @@ use super::files::{Failure, Files};
 use super::hierarchy::{Hierarchy, Version, bytes};
 use super::values::Malformed;
 use super::{Gone, Limit, Problem, Reason};
-use crate::text::printable;
+use crate::text::printable_bytes;
 
 /// Levels followed towards the root. Container managers use up to ten; a container that may nest groups
 /// could make each reading of its own as long as it likes.
@@ -51,7 +51,7 @@ impl Group<'_> {
     /// The ancestor's path to show.
     fn shown(&self, level: usize) -> Arc<str> {
         let path = [&self.hierarchy.prefix(), self.ancestor(level)].concat();
-        if path.is_empty() { Arc::from("/") } else { Arc::from(printable(&path, 4096)) }
+        if path.is_empty() { Arc::from("/") } else { Arc::from(printable_bytes(&path, 4096)) }
     }
 }
 

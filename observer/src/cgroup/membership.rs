@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::hierarchy::{Hierarchy, Version};
 use super::path::GroupPath;
-use crate::text::printable;
+use crate::text::printable_bytes;
 
 /// Longest `/proc/PID/cgroup`: a path of up to 4 KiB for each of some 15 hierarchies.
 const MAX_TEXT: u64 = 128 * 1024;
@@ -120,7 +120,7 @@ fn shown(list: &[Hierarchy], lines: &[Line<'_>], places: &[Place]) -> Arc<str> {
     if best.is_empty() {
         return Arc::from("/");
     }
-    Arc::from(printable(&best, MAX_SHOWN))
+    Arc::from(printable_bytes(&best, MAX_SHOWN))
 }
 
 /// The path below the hierarchy's root, as far as that is known; empty for the root.

@@ -1,6 +1,6 @@
 //! The systemd unit that a cgroup's path names.
 
-use crate::text::printable;
+use crate::text::printable_bytes;
 
 /// Longest name that becomes a label, in bytes.
 const MAX_NAME: usize = 256;
@@ -14,7 +14,7 @@ pub(super) fn from_path(path: &str) -> Option<String> {
     let unit = parts().find(|name| KINDS.iter().any(|kind| is_a(name, kind)));
     // systemd puts an underscore before names that would look like the kernel's own files.
     let unit = unit.map(|name| name.strip_prefix('_').unwrap_or(name));
-    unit.or_else(own).map(|name| printable(name.as_bytes(), MAX_NAME))
+    unit.or_else(own).map(|name| printable_bytes(name.as_bytes(), MAX_NAME))
 }
 
 /// Whether `name` is a unit of that kind: a suffix with something before it.
@@ -53,7 +53,7 @@ mod tests {
         }
     }
 
-    /// A label stays printable and short whatever a group is called.
+    /// A label stays printable_bytes and short whatever a group is called.
     #[test]
     fn bounds_and_cleans_names() {
         assert_eq!(from_path("/a\u{1b}[1m\n").as_deref(), Some("a\u{fffd}[1m\u{fffd}"));

@@ -79,6 +79,11 @@ pub struct TargetView {
     pub probes: Option<ProbesView>,
     /// Per `go` statement, most live first; bounded.
     pub callsites: Vec<CallsiteView>,
+    /// Created since the probes were attached, at callsites while they had no series of their own. Never
+    /// shrinks: a callsite that gains a series leaves here what was counted before.
+    pub other_created_total: u64,
+    /// Ended since the probes were attached; see `other_created_total`.
+    pub other_exited_total: u64,
 }
 
 /// Counts of one snapshot. Only user goroutines, as `runtime.NumGoroutine` counts, unless said.
@@ -227,7 +232,7 @@ pub struct ObserverView {
     pub snapshot_errors: BTreeMap<&'static str, u64>,
     /// Durations of successful snapshots.
     pub snapshot_durations: Durations,
-    /// Callsites that have no series of their own.
+    /// Times that a callsite was left without series of its own, since the observer started: never shrinks.
     pub series_folded: u64,
     /// Feature name → enabled.
     pub features: BTreeMap<&'static str, bool>,

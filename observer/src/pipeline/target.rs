@@ -13,7 +13,7 @@ use crate::model::history::{CallsiteLabel, Counts, History};
 use crate::snapshot::census::CallsiteKey;
 use crate::snapshot::memory::ProcessMemory;
 use crate::snapshot::reader::{Reader, Snapshot, SnapshotError};
-use crate::text::printable;
+use crate::text::printable_bytes;
 
 /// How much longer than its deadline a snapshot is waited for: a system call that is under way ends late.
 const GRACE: Duration = Duration::from_millis(500);
@@ -199,5 +199,5 @@ fn label(executable: &Executable, key: CallsiteKey, bias: u64) -> CallsiteLabel 
 }
 
 fn safe(text: &str) -> String {
-    printable(text.as_bytes(), MAX_TEXT)
+    printable_bytes(text.as_bytes(), MAX_TEXT)
 }

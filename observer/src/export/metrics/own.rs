@@ -1,0 +1,131 @@
+//! What the observer sees, misses and costs.
+
+use std::collections::BTreeMap;
+
+use super::samples::Subject;
+use super::{Identity, Kind, Metric, Samples};
+use crate::model::view::TargetState;
+
+pub(super) const METRICS: &[Metric] = &[
+    Metric {
+        name: "observer_targets",
+        help: "Go processes, by how far they can be observed: observed, snapshot_only (probes were wanted, \
+               but can't be had), unreadable",
+        kind: Kind::Gauge,
+        identity: Identity::Observer,
+        labels: &["state"],
+        read: |view, samples| {
+            for state in TargetState::ALL {
+                let count = view.targets.iter().filter(|target| target.state == state).count();
+                samples.sum(Subject::OBSERVER, &[state.name()], count as f64);
+            }
+        },
+    },
+    Metric {
+        name: "observer_probe_hits_total",
+        help: "Times that a probe ran, in all targets",
+        kind: Kind::Counter,
+        identity: Identity::Observer,
+        labels: &["probe"],
+        read: |view, samples| counts(&view.observer.probe_hits, samples),
+    },
+    Metric {
+        name: "observer_probe_drift_goroutines",
+        help: "Goroutines by which the probes' count misses the newest snapshot, summed over callsites; 0 \
+               when both agree",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| {
+            for target in &view.targets {
+                if let Some(probes) = &target.probes {
+                    samples.sum(target, &[], probes.drift as f64);
+                }
+            }
+        },
+    },
+    Metric {
+        name: "observer_snapshot_duration_seconds",
+        help: "How long successful snapshots took",
+        kind: Kind::Histogram,
+        identity: Identity::Observer,
+        labels: &[],
+        read: |view, samples| samples.histogram(&view.observer.snapshot_durations),
+    },
+    Metric {
+        name: "observer_snapshot_errors_total",
+        help: "Snapshots that failed, by reason",
+        kind: Kind::Counter,
+        identity: Identity::Observer,
+        labels: &["reason"],
+        read: |view, samples| counts(&view.observer.snapshot_errors, samples),
+    },
+    Metric {
+        name: "observer_events_lost_total",
+        help: "Events that a probe saw but could not count, by reason",
+        kind: Kind::Counter,
+        identity: Identity::Observer,
+        labels: &["reason"],
+        read: |view, samples| counts(&view.observer.events_lost, samples),
+    },
+    Metric {
+        name: "observer_series_folded_total",
+        help: "Callsites that were put into created_by=\"other\" because their process has --max-callsites \
+               others with more goroutines",
+        kind: Kind::Counter,
+        identity: Identity::Observer,
+        labels: &[],
+        read: |view, samples| samples.sum(Subject::OBSERVER, &[], view.observer.series_folded as f64),
+    },
+    Metric {
+        name: "observer_feature_enabled",
+        help: "1 when the feature works on this machine with these privileges, else 0; observer check says \
+               why",
+        kind: Kind::Gauge,
+        identity: Identity::Observer,
+        labels: &["feature"],
+        read: |view, samples| {
+            for (feature, enabled) in &view.observer.features {
+                samples.sum(Subject::OBSERVER, &[feature], f64::from(*enabled));
+            }
+        },
+    },
+    Metric {
+        name: "observer_build_info",
+        help: "1, with the version of the observer",
+        kind: Kind::Gauge,
+        identity: Identity::Observer,
+        labels: &["version"],
+        read: |_, samples| samples.info(Subject::OBSERVER, &[env!("CARGO_PKG_VERSION")]),
+    },
+    Metric {
+        name: "process_cpu_seconds_total",
+        help: "CPU time that the observer used, user and system",
+        kind: Kind::Counter,
+        identity: Identity::Observer,
+        labels: &[],
+        read: |view, samples| samples.sum(Subject::OBSERVER, &[], view.observer.cpu_seconds),
+    },
+    Metric {
+        name: "process_resident_memory_bytes",
+        help: "Resident memory of the observer",
+        kind: Kind::Gauge,
+        identity: Identity::Observer,
+        labels: &[],
+        read: |view, samples| samples.sum(Subject::OBSERVER, &[], view.observer.resident_bytes as f64),
+    },
+    Metric {
+        name: "process_open_fds",
+        help: "File descriptors that the observer has open",
+        kind: Kind::Gauge,
+        identity: Identity::Observer,
+        labels: &[],
+        read: |view, samples| samples.sum(Subject::OBSERVER, &[], view.observer.open_fds as f64),
+    },
+];
+
+fn counts(counts: &BTreeMap<&'static str, u64>, samples: &mut Samples) {
+    for (name, count) in counts {
+        samples.sum(Subject::OBSERVER, &[name], *count as f64);
+    }
+}

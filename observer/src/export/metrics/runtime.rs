@@ -1,0 +1,116 @@
+//! The Go runtime of each target: what it is, its settings, its heap and scheduler.
+
+use super::{Identity, Kind, Metric, Samples};
+use crate::model::view::{RuntimeView, TargetView, View};
+
+pub(super) const METRICS: &[Metric] = &[
+    Metric {
+        name: "observer_target_info",
+        help: "1 for each observed process: pid, cgroup path and executable, for joins on the identity \
+               labels. The only metric with labels of one process",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &["pid", "cgroup", "exe"],
+        read: |view, samples| {
+            for target in &view.targets {
+                samples.info(target, &[&target.pid.to_string(), &target.cgroup_path, &target.exe]);
+            }
+        },
+    },
+    Metric {
+        name: "observer_go_info",
+        help: "1 for each Go version in use",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &["go_version"],
+        read: |view, samples| {
+            for target in &view.targets {
+                if let Some(version) = &target.go_version {
+                    samples.info(target, &[version]);
+                }
+            }
+        },
+    },
+    Metric {
+        name: "observer_go_system_goroutines",
+        help: "System goroutines in the newest snapshot, which runtime.NumGoroutine leaves out",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| {
+            sum(view, samples, |target| Some(target.goroutines.as_ref()?.system as f64));
+        },
+    },
+    Metric {
+        name: "observer_go_gomaxprocs_threads",
+        help: "GOMAXPROCS in force, read from the runtime",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| settings(view, samples, |runtime| runtime.gomaxprocs.map(f64::from)),
+    },
+    Metric {
+        name: "observer_go_gogc_percent",
+        help: "GOGC in force, read from the runtime; -1 is off. Processes of equal identity: the smallest",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| {
+            for target in &view.targets {
+                if let Some(percent) = target.runtime.as_ref().and_then(|runtime| runtime.gogc_percent) {
+                    samples.min(target, &[], f64::from(percent));
+                }
+            }
+        },
+    },
+    Metric {
+        name: "observer_go_gomemlimit_bytes",
+        help: "GOMEMLIMIT in force, read from the runtime. Absent when unlimited or unknown",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| settings(view, samples, |runtime| runtime.gomemlimit_bytes.map(|n| n as f64)),
+    },
+    Metric {
+        name: "observer_go_heap_live_bytes",
+        help: "Heap that is live or not yet swept, as the garbage collector's pacer counts it",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| settings(view, samples, |runtime| runtime.heap_live_bytes.map(|n| n as f64)),
+    },
+    Metric {
+        name: "observer_go_threads",
+        help: "Operating-system threads that the runtime holds",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| settings(view, samples, |runtime| runtime.threads.map(|n| n as f64)),
+    },
+    Metric {
+        name: "observer_go_run_queue_goroutines",
+        help: "Goroutines in the global and all local run queues: ready, and without a thread to run on",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| {
+            settings(view, samples, |runtime| runtime.run_queue_goroutines.map(|n| n as f64));
+        },
+    },
+];
+
+fn settings(view: &View, samples: &mut Samples, read: fn(&RuntimeView) -> Option<f64>) {
+    for target in &view.targets {
+        if let Some(value) = target.runtime.as_ref().and_then(read) {
+            samples.sum(target, &[], value);
+        }
+    }
+}
+
+fn sum(view: &View, samples: &mut Samples, read: fn(&TargetView) -> Option<f64>) {
+    for target in &view.targets {
+        if let Some(value) = read(target) {
+            samples.sum(target, &[], value);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What leaves the observer: metrics, HTTP, JSON and tables. All of it is read from a
+//! [`View`](crate::model::view::View) and nothing else.
+
+use std::cmp::Ordering;
+
+pub mod http;
+pub mod json;
+pub mod metrics;
+mod rates;
+pub mod text;
+
+use crate::model::view::{CallsiteView, CgroupView, TargetView, View};
+
+/// The callsites, the fastest growing first; of equal growth the one with more goroutines.
+fn most_growing(callsites: &[CallsiteView]) -> Vec<&CallsiteView> {
+    let mut sorted: Vec<_> = callsites.iter().collect();
+    sorted.sort_by(|a, b| by_growth(a, b));
+    sorted
+}
+
+fn by_growth(a: &CallsiteView, b: &CallsiteView) -> Ordering {
+    let growth = |callsite: &CallsiteView| callsite.growth_per_second.unwrap_or_default();
+    growth(b)
+        .total_cmp(&growth(a))
+        .then_with(|| b.live.cmp(&a.live))
+        .then_with(|| (&a.created_by, &a.entry, a.line).cmp(&(&b.created_by, &b.entry, b.line)))
+}
+
+fn cgroup_of<'a>(view: &'a View, target: &TargetView) -> Option<&'a CgroupView> {
+    view.cgroups.get(target.cgroup?)
+}
+
+#[cfg(test)]
+mod testdata;

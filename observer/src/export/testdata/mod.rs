@@ -1,0 +1,241 @@
+//! A recorded view that has everything in it that is hard to show, and golden files of what is made of it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::model::view::{
+    CallsiteView, CgroupView, CpuView, Durations, GoroutinesView, Limit, MemoryView, ObserverView, PidsView,
+    ProbesView, RuntimeView, TargetState, TargetView, View,
+};
+
+/// Escape sequence, line break, quotes, backslash, braces, a right-to-left override, HTML.
+pub(crate) const HOSTILE: &str = "evil\u{1b}[31m\n\"quoted\\\"{},=\u{202e}<b>&'\u{9b}2J";
+
+/// Fails unless the file (path below the package) holds `actual`; with `UPDATE_GOLDEN=1` it is written
+/// instead.
+pub(crate) fn assert_golden(path: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        std::fs::write(&path, actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(expected == actual, "{} differs (UPDATE_GOLDEN=1 writes it); now:\n{actual}", path.display());
+}
+
+/// Two processes of one deployment that leak, a healthy service in an unlimited cgroup with a hostile
+/// name, and a binary that can't be read.
+pub(crate) fn view() -> View {
+    View {
+        taken_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_750_000_015_250),
+        interval: Some(Duration::from_secs(15)),
+        targets: vec![leaking(4242, 183_742), leaking(4243, 12), hostile(), unreadable()],
+        cgroups: vec![limited(), unlimited()],
+        observer: observer(),
+    }
+}
+
+/// The view one interval before [`view`].
+pub(crate) fn previous_view() -> View {
+    let mut view = view();
+    view.taken_at -= Duration::from_secs(15);
+    let cpu = view.cgroups[0].cpu.as_mut().unwrap();
+    cpu.usage_seconds = Some(1226.5);
+    cpu.periods = Some(35_850);
+    cpu.throttled_periods = Some(29_875);
+    cpu.throttled_seconds = Some(8_000.0);
+    view
+}
+
+fn leaking(pid: u32, live: u64) -> TargetView {
+    let mut target = target(pid, "controller");
+    target.owner.namespace = Some("kube-system".into());
+    target.owner.pod = Some("controller-0".into());
+    target.owner.container = Some("manager".into());
+    target.cgroup_path = "/kubepods/pod1/c1".into();
+    target.cgroup = Some(0);
+    target.goroutines = Some(GoroutinesView {
+        user: live + 25,
+        system: 6,
+        states: BTreeMap::from([("runnable", 3), ("running", 1), ("waiting", live + 21)]),
+        wait_reasons: BTreeMap::from([("chan send".into(), live), ("select".into(), 21)]),
+        torn: 1,
+        complete: true,
+        duration: Duration::from_micros(41_500),
+    });
+    target.runtime = Some(RuntimeView {
+        gomaxprocs: Some(64),
+        gogc_percent: Some(if pid == 4242 { -1 } else { 100 }),
+        gomemlimit_bytes: Some(1 << 30),
+        heap_live_bytes: Some(734_003_200),
+        threads: Some(71),
+        run_queue_goroutines: Some(2),
+    });
+    target.probes = Some(ProbesView { created: 190_100, exited: 6_333, drift: 2 });
+    target.callsites = vec![leak(live), busy(), folded("main.serve", 3), folded("main.(*pool).grow", 2)];
+    target.other_created_total = 900;
+    target.other_exited_total = 895;
+    target
+}
+
+fn hostile() -> TargetView {
+    let mut target = target(7, HOSTILE);
+    target.exe = format!("/opt/{HOSTILE}").into();
+    target.owner.unit = Some(HOSTILE.into());
+    target.cgroup_path = format!("/system.slice/{HOSTILE}").into();
+    target.cgroup = Some(1);
+    target.state = TargetState::SnapshotOnly;
+    target.reason = Some("its Go version has no probe sites".into());
+    target.goroutines = Some(GoroutinesView {
+        user: 1,
+        states: BTreeMap::from([("waiting", 1)]),
+        wait_reasons: BTreeMap::from([(HOSTILE.into(), 1)]),
+        complete: false,
+        ..GoroutinesView::default()
+    });
+    target.callsites = vec![CallsiteView {
+        created_by: HOSTILE.into(),
+        entry: "é".repeat(300).into(),
+        file: HOSTILE.into(),
+        ..folded("", 1)
+    }];
+    target.callsites[0].own_series = true;
+    target
+}
+
+fn unreadable() -> TargetView {
+    let mut target = target(99, "future");
+    target.go_version = None;
+    target.state = TargetState::Unreadable;
+    target.reason = Some("go9.99 is unknown, and reading it as go1.27 failed its self-checks".into());
+    target
+}
+
+fn target(pid: u32, process: &str) -> TargetView {
+    TargetView {
+        pid,
+        start_time: 1_749_999_000.25,
+        process: process.into(),
+        exe: format!("/usr/bin/{process}").into(),
+        owner: Default::default(),
+        cgroup_path: "/".into(),
+        cgroup: None,
+        go_version: Some("go1.24.11".into()),
+        state: TargetState::Observed,
+        reason: None,
+        goroutines: None,
+        runtime: None,
+        probes: None,
+        callsites: Vec::new(),
+        other_created_total: 0,
+        other_exited_total: 0,
+    }
+}
+
+fn leak(live: u64) -> CallsiteView {
+    CallsiteView {
+        created_by: "example.com/ctl/pkg/sync.(*Reconciler).reconcile".into(),
+        entry: "example.com/ctl/pkg/sync.(*Reconciler).reconcile.func1".into(),
+        file: "/src/ctl/pkg/sync/reconcile.go".into(),
+        line: 118,
+        gopc: 0x47_11aa,
+        live,
+        created_total: Some(live + 8),
+        exited_total: Some(8),
+        created_per_second: Some(101.25),
+        exited_per_second: Some(0.0),
+        growth_per_second: Some(101.2),
+        oldest_wait_seconds: Some(live as f64 / 100.0),
+        wait_reasons: BTreeMap::from([("chan send".into(), live)]),
+        own_series: true,
+    }
+}
+
+/// Two `go` statements of one function on different lines are one series; this is one of them.
+fn busy() -> CallsiteView {
+    CallsiteView {
+        created_by: "net/http.(*Server).Serve".into(),
+        entry: "net/http.(*conn).serve".into(),
+        file: "/usr/lib/go/src/net/http/server.go".into(),
+        line: 3454,
+        gopc: 0x50_0000,
+        live: 20,
+        created_total: Some(5_000),
+        exited_total: Some(4_980),
+        created_per_second: Some(0.5),
+        exited_per_second: Some(12.0),
+        growth_per_second: Some(-11.5),
+        oldest_wait_seconds: Some(0.75),
+        wait_reasons: BTreeMap::from([("select".into(), 14), ("IO wait".into(), 6)]),
+        own_series: true,
+    }
+}
+
+fn folded(created_by: &str, live: u64) -> CallsiteView {
+    CallsiteView {
+        created_by: created_by.into(),
+        entry: Arc::from("main.worker"),
+        file: "main.go".into(),
+        line: 7,
+        gopc: 0x40_0000,
+        live,
+        created_total: None,
+        exited_total: None,
+        created_per_second: None,
+        exited_per_second: None,
+        growth_per_second: None,
+        oldest_wait_seconds: Some(live as f64),
+        wait_reasons: BTreeMap::new(),
+        own_series: false,
+    }
+}
+
+fn limited() -> CgroupView {
+    let mut cgroup = CgroupView { path: "/kubepods/pod1/c1".into(), ..CgroupView::default() };
+    cgroup.owner.namespace = Some("kube-system".into());
+    cgroup.owner.pod = Some("controller-0".into());
+    cgroup.owner.container = Some("manager".into());
+    cgroup.cpu = Some(CpuView {
+        limit_cores: Some(Limit { value: 0.5, binding: "/kubepods/pod1".into(), level: 1 }),
+        usage_seconds: Some(1_234.0),
+        periods: Some(36_000),
+        throttled_periods: Some(30_000),
+        throttled_seconds: Some(8_006.75),
+    });
+    cgroup.memory = Some(MemoryView {
+        limit_bytes: Some(Limit { value: 2 << 30, binding: "/kubepods/pod1/c1".into(), level: 0 }),
+        usage_bytes: Some(1_610_612_736),
+    });
+    cgroup.pids = Some(PidsView {
+        limit: Some(Limit { value: 100, binding: "/".into(), level: 12 }),
+        current: Some(98),
+    });
+    cgroup
+}
+
+fn unlimited() -> CgroupView {
+    let mut cgroup = CgroupView { path: format!("/system.slice/{HOSTILE}").into(), ..CgroupView::default() };
+    cgroup.owner.unit = Some(HOSTILE.into());
+    cgroup.cpu = Some(CpuView { usage_seconds: Some(1.5), periods: Some(0), ..CpuView::default() });
+    cgroup.memory = Some(MemoryView { limit_bytes: None, usage_bytes: Some(4096) });
+    cgroup
+}
+
+fn observer() -> ObserverView {
+    let mut durations = Durations::default();
+    for micros in [90, 2_500, 41_500, 5_000_000] {
+        durations.observe(Duration::from_micros(micros));
+    }
+    ObserverView {
+        probe_hits: BTreeMap::from([("create", 380_200), ("exit", 12_666)]),
+        events_lost: BTreeMap::from([("counts_full", 0), ("execs_full", 3)]),
+        snapshot_errors: BTreeMap::from([("deadline", 1)]),
+        snapshot_durations: durations,
+        series_folded: 4,
+        features: BTreeMap::from([("probes", true), ("exec_events", false)]),
+        cpu_seconds: 12.5,
+        resident_bytes: 20_971_520,
+        open_fds: 42,
+    }
+}
