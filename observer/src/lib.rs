@@ -5,10 +5,13 @@
 //! `pipeline` alone knows them all.
 
 pub mod cgroup;
+pub mod cli;
 pub mod container;
 pub mod discover;
 pub mod export;
 pub mod gobin;
 pub mod model;
+pub mod pipeline;
+pub mod probe;
 pub mod snapshot;
 pub mod text;

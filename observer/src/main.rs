@@ -1,2 +1,7 @@
 //! The `observer` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    observer::cli::run()
+}

@@ -121,6 +121,12 @@ pub struct Evidence<'a> {
 }
 
 impl Globals {
+    /// Every global by its name in the runtime.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, Option<u64>)> {
+        let mut copy = self.clone();
+        DEFINITIONS.iter().map(move |definition| (definition.symbol, *(definition.slot)(&mut copy)))
+    }
+
     /// Finds all globals.
     ///
     /// # Errors

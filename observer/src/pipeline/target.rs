@@ -24,7 +24,7 @@ const MAX_TEXT: usize = 256;
 
 /// Whether probes are in a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probing {
+pub(super) enum Probing {
     /// They are not wanted.
     Off,
     /// They will be put there at this time, unless the process ends before.
@@ -47,36 +47,36 @@ enum Reading {
 }
 
 /// One target.
-pub struct Target {
+pub(super) struct Target {
     /// Who it is.
-    pub identity: Identity,
+    pub(super) identity: Identity,
     /// Key of its probe counts.
-    pub slot: u64,
+    pub(super) slot: u64,
     /// Seconds since the epoch at which it started.
-    pub start_time: f64,
+    pub(super) start_time: f64,
     /// Base name of its executable, fit to show.
-    pub process: Arc<str>,
+    pub(super) process: Arc<str>,
     /// Path of its executable, fit to show.
-    pub exe: Arc<str>,
+    pub(super) exe: Arc<str>,
     /// Its Go version, if known.
-    pub go_version: Option<Arc<str>>,
+    pub(super) go_version: Option<Arc<str>>,
     /// Its executable, unless that was refused.
-    pub executable: Option<Arc<Executable>>,
+    pub(super) executable: Option<Arc<Executable>>,
     /// Load address − link-time address.
-    pub bias: u64,
+    pub(super) bias: u64,
     /// Whether probes are in it.
-    pub probing: Probing,
+    pub(super) probing: Probing,
     /// What it did so far.
-    pub history: History,
+    pub(super) history: History,
     /// Names of its callsites.
-    pub names: FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
+    pub(super) names: FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
     reading: Reading,
 }
 
 impl Target {
     /// A process whose executable was read.
     #[must_use]
-    pub fn new(identity: Identity, slot: u64, executable: &Arc<Executable>, max_series: usize, probing: Probing) -> Self {
+    pub(super) fn new(identity: Identity, slot: u64, executable: &Arc<Executable>, max_series: usize, probing: Probing) -> Self {
         let mut target = Self::refused(identity, slot, Some(&executable.binary.build.version), "", max_series);
         target.executable = Some(executable.clone());
         target.probing = probing;
@@ -99,7 +99,7 @@ impl Target {
 
     /// A Go process that can't be observed.
     #[must_use]
-    pub fn refused(identity: Identity, slot: u64, version: Option<&str>, reason: &str, max_series: usize) -> Self {
+    pub(super) fn refused(identity: Identity, slot: u64, version: Option<&str>, reason: &str, max_series: usize) -> Self {
         let exe = process::exe_name(identity.pid).unwrap_or_default();
         let base = exe.rsplit('/').next().unwrap_or_default();
         Self {
@@ -122,7 +122,7 @@ impl Target {
     ///
     /// # Errors
     /// Why there is none, with the reason's name in metrics.
-    pub fn snapshot(&mut self, worker: &mut Worker, patience: Duration) -> Result<Snapshot, (&'static str, Arc<str>)> {
+    pub(super) fn snapshot(&mut self, worker: &mut Worker, patience: Duration) -> Result<Snapshot, (&'static str, Arc<str>)> {
         let mut reader = match std::mem::replace(&mut self.reading, Reading::Never("".into())) {
             Reading::Ready(reader) => reader,
             Reading::Late(late) => match late.poll() {
@@ -159,7 +159,7 @@ impl Target {
     }
 
     /// Looks up the names of all callsites in a snapshot and in counts that have none yet.
-    pub fn learn_names(&mut self, worker: &mut Worker, patience: Duration, snapshot: &Snapshot, counts: Option<&Counts>) {
+    pub(super) fn learn_names(&mut self, worker: &mut Worker, patience: Duration, snapshot: &Snapshot, counts: Option<&Counts>) {
         let Some(executable) = self.executable.clone() else { return };
         if self.names.len() > MAX_NAMES {
             self.names.clear();

@@ -9,12 +9,12 @@ use std::time::Duration;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// One thread that does one job at a time.
-pub struct Worker {
+pub(super) struct Worker {
     jobs: Sender<Job>,
 }
 
 /// The job did not end in time, or ended badly.
-pub enum Failure<T> {
+pub(super) enum Failure<T> {
     /// It still runs, on a thread that is left to it.
     Late(Late<T>),
     /// It panicked, and what was given to it is gone.
@@ -22,14 +22,14 @@ pub enum Failure<T> {
 }
 
 /// The result of a late job, if it ever comes.
-pub struct Late<T>(Receiver<T>);
+pub(super) struct Late<T>(Receiver<T>);
 
 impl<T> Late<T> {
     /// `Ok(None)` while the job still runs.
     ///
     /// # Errors
     /// When it panicked.
-    pub fn poll(&self) -> Result<Option<T>, ()> {
+    pub(super) fn poll(&self) -> Result<Option<T>, ()> {
         match self.0.try_recv() {
             Ok(result) => Ok(Some(result)),
             Err(TryRecvError::Empty) => Ok(None),
@@ -47,7 +47,7 @@ impl Default for Worker {
 impl Worker {
     /// Starts the thread.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (jobs, queue) = mpsc::channel::<Job>();
         // If no thread can be had the queue is dropped, and every job fails as if it had panicked.
         let started = std::thread::Builder::new().name("observer-reader".to_owned()).spawn(move || {
@@ -65,7 +65,7 @@ impl Worker {
     ///
     /// # Errors
     /// When it takes longer, or panics. The next job gets a fresh thread then.
-    pub fn run<T: Send + 'static>(
+    pub(super) fn run<T: Send + 'static>(
         &mut self,
         patience: Duration,
         job: impl FnOnce() -> T + Send + 'static,

@@ -1,0 +1,308 @@
+//! From processes to views: the only place that knows every stage.
+//!
+//! A pipeline is one thread's: events and ticks come one after the other, and what leaves is a [`View`].
+
+pub mod daemon;
+pub mod executables;
+mod own;
+mod placement;
+mod probing;
+mod target;
+mod worker;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use executables::{Executables, Recognised};
+use own::Own;
+use placement::Placement;
+use probing::{Prober, SlotCounts};
+use target::{Probing, Target};
+use worker::Worker;
+
+use crate::discover::process::{self, Identity};
+use crate::model::history::{Digest, Readings};
+use crate::probe::ExecWatch;
+use crate::snapshot::reader::Snapshot;
+use crate::model::view::{TargetState, TargetView, View};
+
+/// What to observe, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// This process only.
+    pub only: Option<u32>,
+    /// Whether to put probes into targets.
+    pub probes: bool,
+    /// How long a process must live before probes are put into it: most processes don't.
+    pub settle: Duration,
+    /// Callsites per target with metric series of their own.
+    pub max_callsites: usize,
+    /// How long one target's snapshot may take.
+    pub patience: Duration,
+    /// Whether to find out which features of the kernel can be used, for the view.
+    pub features: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            only: None,
+            probes: true,
+            settle: Duration::from_millis(250),
+            max_callsites: 50,
+            patience: Duration::from_secs(2),
+            features: false,
+        }
+    }
+}
+
+/// Everything between discovery and export.
+pub struct Pipeline {
+    options: Options,
+    worker: Worker,
+    executables: Executables,
+    prober: Prober,
+    placement: Placement,
+    own: Own,
+    /// Who every process was when it was last looked at; most are no targets.
+    seen: HashMap<u32, Identity>,
+    targets: BTreeMap<u32, Target>,
+    next_slot: u64,
+    last_tick: Option<Instant>,
+}
+
+impl Pipeline {
+    /// Loads the probes, if they are wanted. What can't be had is logged and off.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            worker: Worker::new(),
+            executables: Executables::default(),
+            prober: Prober::new(options.probes),
+            placement: Placement::new(),
+            own: Own::new(options.features),
+            seen: HashMap::new(),
+            targets: BTreeMap::new(),
+            next_slot: 1,
+            last_tick: None,
+            options,
+        }
+    }
+
+    /// Whether any process can become a target.
+    #[must_use]
+    pub const fn watches_all(&self) -> bool {
+        self.options.only.is_none()
+    }
+
+    /// Processes that `exec`, if the kernel tells. To be called once, within a tokio runtime.
+    pub fn watch_execs(&mut self) -> Option<ExecWatch> {
+        self.prober.watch_execs()
+    }
+
+    /// Processes under observation, with their slots.
+    pub fn targets(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.targets.values().map(|target| (target.identity.pid, target.slot))
+    }
+
+    /// Brings the set of targets up to date with the processes that are there.
+    pub fn scan(&mut self) {
+        let pids = match self.options.only {
+            Some(pid) => vec![pid],
+            None => process::pids().unwrap_or_else(|error| {
+                tracing::warn!(%error, "can't list processes; mount /proc");
+                Vec::new()
+            }),
+        };
+        for pid in &pids {
+            self.look_at(*pid);
+        }
+        let there: std::collections::HashSet<u32> = pids.into_iter().collect();
+        let gone: Vec<u32> = self.seen.keys().filter(|pid| !there.contains(pid)).copied().collect();
+        for pid in gone {
+            self.forget(pid);
+        }
+    }
+
+    /// Looks at one process: it may be new, another one than before, or gone.
+    pub fn look_at(&mut self, pid: u32) {
+        if self.options.only.is_some_and(|only| only != pid) || pid == std::process::id() {
+            return;
+        }
+        let Some(identity) = process::identity(pid) else {
+            self.forget(pid);
+            return;
+        };
+        if self.seen.get(&pid) == Some(&identity) {
+            return;
+        }
+        self.forget(pid);
+        self.seen.insert(pid, identity);
+        let answer = self.recognise(&identity);
+        self.admit(identity, &answer);
+    }
+
+    /// A target has ended.
+    pub fn ended(&mut self, slot: u64) {
+        if let Some(pid) = self.targets.values().find(|target| target.slot == slot).map(|target| target.identity.pid) {
+            self.forget(pid);
+        }
+    }
+
+    fn forget(&mut self, pid: u32) {
+        self.seen.remove(&pid);
+        if let Some(target) = self.targets.remove(&pid) {
+            tracing::info!(pid, process = %target.process, "target has ended");
+            self.prober.detach(target.slot);
+        }
+    }
+
+    fn recognise(&mut self, identity: &Identity) -> Recognised {
+        if let Some(answer) = self.executables.get(&identity.file) {
+            return answer;
+        }
+        let path = process::exe_path(identity.pid);
+        let answer = self.worker.run(self.options.patience, move || executables::read(&path));
+        let answer = answer.unwrap_or_else(|_| Recognised::Refused {
+            version: None,
+            reason: "its executable could not be read in time".to_owned(),
+        });
+        self.executables.put(identity.file, &answer);
+        answer
+    }
+
+    fn admit(&mut self, identity: Identity, answer: &Recognised) {
+        let slot = self.next_slot;
+        let max_series = self.options.max_callsites;
+        let target = match answer {
+            Recognised::Foreign => return,
+            Recognised::Refused { version: None, .. } if self.options.only.is_none() => return,
+            Recognised::Refused { version, reason } => {
+                Target::refused(identity, slot, version.as_deref(), reason, max_series)
+            }
+            Recognised::Go(executable) => {
+                let probing = self.prober.plan(executable, Instant::now() + self.options.settle);
+                Target::new(identity, slot, executable, max_series, probing)
+            }
+        };
+        self.next_slot += 1;
+        tracing::info!(pid = identity.pid, process = %target.process, go = target.go_version.as_deref(), "new target");
+        self.targets.insert(identity.pid, target);
+    }
+
+    /// Puts probes into targets that are due, until `until`; the others are due next time.
+    pub fn attach_due(&mut self, until: Instant) {
+        for target in self.targets.values_mut() {
+            let now = Instant::now();
+            if now > until {
+                return;
+            }
+            if matches!(target.probing, Probing::Due(at) if at <= now) {
+                self.prober.attach(target);
+            }
+        }
+    }
+
+    /// When the next target is due for probes.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        let due = |target: &Target| match target.probing {
+            Probing::Due(at) => Some(at),
+            _ => None,
+        };
+        self.targets.values().filter_map(due).min()
+    }
+
+    /// Takes one snapshot of every target and reads every cgroup.
+    pub fn tick(&mut self) -> View {
+        let now = Instant::now();
+        let interval = self.last_tick.replace(now).map(|last| now - last);
+        let before = self.prober.counts();
+        let pids: Vec<u32> = self.targets.keys().copied().collect();
+        let mut snapshots = HashMap::new();
+        for pid in pids {
+            let Some(target) = self.targets.get_mut(&pid) else { continue };
+            match target.snapshot(&mut self.worker, self.options.patience) {
+                Ok(snapshot) => {
+                    self.own.snapshot_taken(snapshot.ended - snapshot.began);
+                    snapshots.insert(pid, Ok(snapshot));
+                }
+                Err(("gone", _)) => self.forget(pid),
+                // Another program runs there now: it is looked at anew.
+                Err(("other_program", reason)) => {
+                    self.own.snapshot_failed("other_program");
+                    snapshots.insert(pid, Err(reason));
+                    self.look_at(pid);
+                }
+                Err((name, reason)) => {
+                    self.own.snapshot_failed(name);
+                    snapshots.insert(pid, Err(reason));
+                }
+            }
+        }
+        let after = self.prober.counts();
+        self.placement.begin();
+        let mut views = Vec::new();
+        for target in self.targets.values_mut() {
+            let digest = match snapshots.remove(&target.identity.pid) {
+                Some(Ok(snapshot)) => Ok(digest(target, &mut self.worker, &self.options, &snapshot, &before, &after)),
+                Some(Err(reason)) => Err(Some(reason)),
+                None => Err(None),
+            };
+            views.push(target_view(target, digest, &mut self.placement));
+        }
+        let observer = self.own.view(&mut self.prober, &views);
+        View { taken_at: SystemTime::now(), interval, targets: views, cgroups: self.placement.finish(), observer }
+    }
+}
+
+/// A target's part of this tick.
+fn digest(
+    target: &mut Target,
+    worker: &mut Worker,
+    options: &Options,
+    snapshot: &Snapshot,
+    before: &SlotCounts,
+    after: &SlotCounts,
+) -> Digest {
+    // Counts that were read before the probes were all in place miss some.
+    let attached = matches!(target.probing, Probing::On(since) if since <= snapshot.began);
+    let counts = if attached { before.of(target.slot).zip(after.of(target.slot)) } else { None };
+    target.learn_names(worker, options.patience, snapshot, counts.map(|(_, after)| after));
+    target.history.digest(&Readings { snapshot, counts, names: &target.names })
+}
+
+fn target_view(target: &Target, digest: Result<Digest, Option<Arc<str>>>, placement: &mut Placement) -> TargetView {
+    let place = placement.of(target.identity.pid);
+    let (state, reason) = match (&digest, &target.probing) {
+        (Err(reason), _) => (TargetState::Unreadable, reason.clone()),
+        (Ok(_), Probing::Refused(reason)) => (TargetState::SnapshotOnly, Some(reason.clone())),
+        (Ok(_), _) => (TargetState::Observed, None),
+    };
+    let digest = digest.ok();
+    let (goroutines, runtime, probes, callsites, other) = match digest {
+        Some(digest) => {
+            (Some(digest.goroutines), Some(digest.runtime), digest.probes, digest.callsites, digest.other)
+        }
+        None => Default::default(),
+    };
+    TargetView {
+        pid: target.identity.pid,
+        start_time: target.start_time,
+        process: target.process.clone(),
+        exe: target.exe.clone(),
+        owner: place.owner,
+        cgroup_path: place.path,
+        cgroup: place.index,
+        go_version: target.go_version.clone(),
+        state,
+        reason,
+        goroutines,
+        runtime,
+        probes,
+        callsites,
+        other_created_total: other.created,
+        other_exited_total: other.exited,
+    }
+}

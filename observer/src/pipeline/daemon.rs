@@ -1,0 +1,191 @@
+//! The pipeline on a thread of its own, fed with events and a clock.
+//!
+//! tokio tasks wait for what the kernel tells (a process executed a program, a process ended); the thread
+//! does the rest in order, and publishes views.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::{Options, Pipeline};
+use crate::discover::process;
+use crate::model::view::View;
+use crate::probe::ExecWatch;
+
+/// How often all processes are looked at when the kernel tells of new ones: a net for what it misses.
+const SCAN_WITH_EVENTS: Duration = Duration::from_secs(30);
+/// How often otherwise. Looking at a thousand processes takes about ten milliseconds.
+const SCAN_WITHOUT_EVENTS: Duration = Duration::from_secs(2);
+/// Probes are put into targets for at most so long before events are looked at again.
+const ATTACH_SLICE: Duration = Duration::from_millis(200);
+
+enum Event {
+    /// A process executed a program.
+    Exec(u32),
+    /// A target ended.
+    Ended(u64),
+    /// The daemon is to end.
+    Stop,
+}
+
+/// A running pipeline. Dropping it leaves the thread running; [`Daemon::stop`] ends it.
+pub struct Daemon {
+    events: Sender<Event>,
+    thread: JoinHandle<()>,
+    views: watch::Receiver<Option<Arc<View>>>,
+}
+
+impl Daemon {
+    /// Starts it. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(options: Options, interval: Duration) -> std::io::Result<Self> {
+        let (events, queue) = mpsc::channel();
+        let (publish, views) = watch::channel(None);
+        let mut pipeline = Pipeline::new(options);
+        // A process that executes another program while it alone is watched is noticed at the next tick.
+        let execs = pipeline.watches_all().then(|| pipeline.watch_execs()).flatten();
+        let scan = if execs.is_some() { SCAN_WITH_EVENTS } else { SCAN_WITHOUT_EVENTS };
+        if let Some(execs) = execs {
+            tokio::spawn(forward_execs(execs, events.clone()));
+        }
+        let turn = Turn {
+            pipeline,
+            publish,
+            ends: EndWatch { handle: Handle::current(), events: events.clone(), watched: HashSet::new() },
+            scan: Clock::every(scan),
+            tick: Clock::every(interval),
+        };
+        let thread =
+            std::thread::Builder::new().name("observer-pipeline".to_owned()).spawn(move || turn.run(&queue))?;
+        Ok(Self { events, thread, views })
+    }
+
+    /// The newest view, and news of newer ones.
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<Option<Arc<View>>> {
+        self.views.clone()
+    }
+
+    /// Removes all probes and ends the thread.
+    pub fn stop(self) {
+        // Either fails only when the thread has ended already.
+        self.events.send(Event::Stop).ok();
+        self.thread.join().ok();
+    }
+}
+
+/// A clock that doesn't try to catch up.
+struct Clock {
+    period: Duration,
+    next: Instant,
+}
+
+impl Clock {
+    fn every(period: Duration) -> Self {
+        Self { period, next: Instant::now() }
+    }
+
+    /// Whether its time has come; then the next time is a period later.
+    fn due(&mut self) -> bool {
+        let now = Instant::now();
+        if now < self.next {
+            return false;
+        }
+        self.next = (self.next + self.period).max(now);
+        true
+    }
+}
+
+struct Turn {
+    pipeline: Pipeline,
+    publish: watch::Sender<Option<Arc<View>>>,
+    ends: EndWatch,
+    scan: Clock,
+    tick: Clock,
+}
+
+impl Turn {
+    fn run(mut self, queue: &Receiver<Event>) {
+        loop {
+            if self.scan.due() {
+                self.pipeline.scan();
+            }
+            self.pipeline.attach_due(Instant::now() + ATTACH_SLICE);
+            if self.tick.due() {
+                let view = self.pipeline.tick();
+                self.publish.send_replace(Some(Arc::new(view)));
+            }
+            self.ends.watch_new(&self.pipeline);
+            match queue.recv_timeout(self.pause()) {
+                Ok(Event::Exec(pid)) => self.pipeline.look_at(pid),
+                Ok(Event::Ended(slot)) => self.pipeline.ended(slot),
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// How long there is nothing to do unless something happens.
+    fn pause(&self) -> Duration {
+        let clocks = self.scan.next.min(self.tick.next);
+        let next = self.pipeline.next_due().map_or(clocks, |due| due.min(clocks));
+        next.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Waits for the ends of targets.
+struct EndWatch {
+    handle: Handle,
+    events: Sender<Event>,
+    watched: HashSet<u64>,
+}
+
+impl EndWatch {
+    fn watch_new(&mut self, pipeline: &Pipeline) {
+        let targets: Vec<(u32, u64)> = pipeline.targets().collect();
+        self.watched.retain(|slot| targets.iter().any(|(_, known)| known == slot));
+        for (pid, slot) in targets {
+            if !self.watched.insert(slot) {
+                continue;
+            }
+            match process::pidfd(pid) {
+                Ok(pidfd) => {
+                    self.handle.spawn(wait_for_end(pidfd, slot, self.events.clone()));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => {
+                    self.events.send(Event::Ended(slot)).ok();
+                }
+                // No descriptors left, say: the scan is the net.
+                Err(error) => tracing::debug!(pid, %error, "no pidfd"),
+            }
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "tokio cannot know that the file descriptor stays open")]
+async fn wait_for_end(pidfd: OwnedFd, slot: u64, events: Sender<Event>) {
+    // SAFETY: the AsyncFd owns the descriptor for as long as it is registered, and it is never replaced.
+    let registered = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+    let Ok(pidfd) = registered else { return };
+    if pidfd.readable().await.is_ok() {
+        events.send(Event::Ended(slot)).ok();
+    }
+}
+
+async fn forward_execs(mut execs: ExecWatch, events: Sender<Event>) {
+    while let Ok(pid) = execs.next().await {
+        if events.send(Event::Exec(pid)).is_err() {
+            return;
+        }
+    }
+}

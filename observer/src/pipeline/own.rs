@@ -1,0 +1,68 @@
+//! What the observer says about itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use procfs::process::Process;
+
+use super::probing::Prober;
+use crate::model::view::{Durations, ObserverView, TargetView};
+use crate::probe::features::FEATURES;
+
+/// Totals over the life of the observer.
+pub(super) struct Own {
+    durations: Durations,
+    errors: BTreeMap<&'static str, u64>,
+    folded: u64,
+    features: BTreeMap<&'static str, bool>,
+}
+
+impl Own {
+    /// `check_features` tries what the kernel allows, which takes some tens of milliseconds.
+    pub(super) fn new(check_features: bool) -> Self {
+        let checked = FEATURES.iter().filter(|_| check_features);
+        Self {
+            durations: Durations::default(),
+            errors: BTreeMap::new(),
+            folded: 0,
+            features: checked.map(|feature| (feature.name, feature.check().is_ok())).collect(),
+        }
+    }
+
+    /// Counts a snapshot.
+    pub(super) fn snapshot_taken(&mut self, duration: Duration) {
+        self.durations.observe(duration);
+    }
+
+    /// Counts a failed snapshot.
+    pub(super) fn snapshot_failed(&mut self, reason: &'static str) {
+        *self.errors.entry(reason).or_default() += 1;
+    }
+
+    /// The observer's part of the view.
+    pub(super) fn view(&mut self, prober: &mut Prober, targets: &[TargetView]) -> ObserverView {
+        let (probe_hits, events_lost) = prober.totals();
+        let folded = targets.iter().flat_map(|target| &target.callsites).filter(|callsite| !callsite.own_series);
+        self.folded += folded.count() as u64;
+        let (cpu_seconds, resident_bytes, open_fds) = usage().unwrap_or_default();
+        ObserverView {
+            probe_hits,
+            events_lost,
+            snapshot_errors: self.errors.clone(),
+            snapshot_durations: self.durations.clone(),
+            series_folded: self.folded,
+            features: self.features.clone(),
+            cpu_seconds,
+            resident_bytes,
+            open_fds,
+        }
+    }
+}
+
+fn usage() -> Option<(f64, u64, u64)> {
+    let own = Process::myself().ok()?;
+    let stat = own.stat().ok()?;
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    let resident = own.statm().ok()?.resident * rustix::param::page_size() as u64;
+    Some(((stat.utime + stat.stime) as f64 / ticks, resident, own.fd_count().ok()? as u64))
+}

@@ -1,0 +1,150 @@
+//! The probes of all targets.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use observer_ebpf::abi::{Loss, Probe};
+use rustc_hash::FxHashMap;
+
+use super::executables::Executable;
+use super::target::{Probing, Target};
+use crate::model::history::{Counted, Counts};
+use crate::probe::{self, Attachment, ExecWatch, Probes};
+use crate::snapshot::census::CallsiteKey;
+
+/// Loads, attaches and reads probes; without them it refuses everything with one reason.
+pub(super) struct Prober {
+    probes: Result<Probes, Probing>,
+}
+
+/// Probe counts of all targets, read at one time.
+#[derive(Debug, Default)]
+pub(super) struct SlotCounts {
+    slots: FxHashMap<u64, Counts>,
+    none: Counts,
+    read: bool,
+}
+
+impl SlotCounts {
+    /// A target's counts: empty if it has created nothing yet, `None` if counts couldn't be read.
+    pub(super) fn of(&self, slot: u64) -> Option<&Counts> {
+        self.read.then(|| self.slots.get(&slot).unwrap_or(&self.none))
+    }
+}
+
+impl Prober {
+    /// Loads the programs if probes are wanted.
+    pub(super) fn new(wanted: bool) -> Self {
+        if !wanted {
+            return Self { probes: Err(Probing::Off) };
+        }
+        let probes = Probes::load(&probe::Options::default()).map_err(|error| {
+            tracing::warn!(%error, "probes are off: goroutines are counted by snapshots only (see `observer check`)");
+            Probing::Refused(error.to_string().into())
+        });
+        Self { probes }
+    }
+
+    /// Whether and when probes will be put into processes that run an executable.
+    pub(super) fn plan(&self, executable: &Executable, at: Instant) -> Probing {
+        match &self.probes {
+            Err(refusal) => refusal.clone(),
+            Ok(_) => {
+                let sites = &executable.binary.sites;
+                if sites.complete() { Probing::Due(at) } else { Probing::Refused(sites.missing.join("; ").into()) }
+            }
+        }
+    }
+
+    /// Puts probes into a target.
+    pub(super) fn attach(&mut self, target: &mut Target) {
+        let (Ok(probes), Some(executable)) = (&mut self.probes, &target.executable) else { return };
+        let binary = &executable.binary;
+        let attachment = Attachment {
+            pid: target.identity.pid,
+            slot: target.slot,
+            gopc_offset: binary.layouts.layout().g.gopc,
+            load_bias: target.bias,
+            sites: &binary.sites.found,
+        };
+        target.probing = match probes.attach(&attachment) {
+            Ok(()) => {
+                target.history.rebase();
+                Probing::On(Instant::now())
+            }
+            Err(error) => {
+                tracing::info!(pid = target.identity.pid, %error, "no probes in this target");
+                Probing::Refused(error.to_string().into())
+            }
+        };
+    }
+
+    /// Takes probes out of a target; the last counts are dropped with it.
+    pub(super) fn detach(&mut self, slot: u64) {
+        if let Ok(probes) = &mut self.probes
+            && let Err(error) = probes.detach(slot)
+        {
+            tracing::debug!(%error, "detach");
+        }
+    }
+
+    /// Reads all counts.
+    pub(super) fn counts(&mut self) -> SlotCounts {
+        let Ok(probes) = &mut self.probes else { return SlotCounts::default() };
+        match probes.counts() {
+            Ok(counts) => SlotCounts {
+                slots: counts.into_iter().map(|(slot, counts)| (slot, by_callsite(counts))).collect(),
+                none: Counts::default(),
+                read: true,
+            },
+            Err(error) => {
+                tracing::warn!(%error, "probe counts can't be read");
+                SlotCounts::default()
+            }
+        }
+    }
+
+    /// Hits by probe and losses by reason, over all targets.
+    pub(super) fn totals(&self) -> (BTreeMap<&'static str, u64>, BTreeMap<&'static str, u64>) {
+        let Ok(probes) = &self.probes else { return Default::default() };
+        let hits = probes.hits().map(|hits| hits.into_iter().map(|(probe, count)| (probe_name(probe), count)).collect());
+        let losses =
+            probes.losses().map(|losses| losses.into_iter().map(|(loss, count)| (loss_name(loss), count)).collect());
+        (hits.unwrap_or_default(), losses.unwrap_or_default())
+    }
+
+    /// Processes that `exec`, if the kernel tells.
+    pub(super) fn watch_execs(&mut self) -> Option<ExecWatch> {
+        let probes = self.probes.as_mut().ok()?;
+        probes
+            .watch_execs()
+            .inspect_err(|error| tracing::warn!(%error, "new processes are found by scanning only"))
+            .ok()
+    }
+}
+
+fn by_callsite(counts: probe::TargetCounts) -> Counts {
+    counts
+        .into_iter()
+        .map(|((gopc, entry), counts)| {
+            (CallsiteKey { gopc, entry }, Counted { created: counts.created, exited: counts.exited })
+        })
+        .collect()
+}
+
+const fn probe_name(probe: Probe) -> &'static str {
+    match probe {
+        Probe::Create => "create",
+        Probe::CreateCoroutine => "create_coroutine",
+        Probe::Exit => "exit",
+    }
+}
+
+const fn loss_name(loss: Loss) -> &'static str {
+    match loss {
+        Loss::CountsFull => "counts_full",
+        Loss::CountsNoMemory => "counts_no_memory",
+        Loss::DescriptorUnreadable => "descriptor_unreadable",
+        Loss::ExecsFull => "execs_full",
+    }
+}
