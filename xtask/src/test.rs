@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check and test.
 
+use std::ffi::OsString;
 use std::process::Command;
 use std::time::Instant;
 
@@ -31,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     process::run(&mut tests(&["--workspace", "--exclude=observer-tests"]))?;
     let mut end_to_end = tests(&["--package=observer-tests"]);
-    end_to_end.env("OBSERVER_BIN", binary).env("OBSERVER_CACHE", toolchain::cache());
+    end_to_end.env("OBSERVER_BIN", binary).env("OBSERVER_CACHE", toolchain::cache()).env("PATH", path()?);
     if strict {
         // What needs root or BPF fails where it would be skipped.
         end_to_end.env("OBSERVER_REQUIRE", "1");
@@ -40,6 +41,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let what = if args.filter.is_some() { "tests that match" } else { "checks and tests" };
     println!("all {what} passed in {} s", start.elapsed().as_secs());
     Ok(())
+}
+
+/// `PATH`, and behind it the tools that the set-up fetched.
+fn path() -> Result<OsString> {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&own).chain([toolchain::cache().join("bin")]);
+    Ok(std::env::join_paths(folders)?)
 }
 
 /// Format, lints, and that observer builds without probes.
