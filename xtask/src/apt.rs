@@ -1,8 +1,10 @@
 //! Debian packages, where we may install them.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::process;
 
@@ -19,13 +21,29 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if install_known(packages).is_ok() {
         return Ok(());
     }
-    process::run(&mut apt_get(&["-qq", "update"]))?;
+    update()?;
     install_known(packages)
 }
 
-/// The command that does the same for a person.
+/// Fetches a package's file into a folder, which needs no rights; returns its path.
+pub(crate) fn download(package: &str, folder: &Path) -> Result<PathBuf> {
+    let fetch = || process::output(apt_get(&["-qq", "download", package]).current_dir(folder));
+    if fetch().is_err() {
+        update()?;
+        fetch()?;
+    }
+    let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+    let file = files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    file.with_context(|| format!("apt-get left no file of {package}"))
+}
+
+/// The command that installs them, for a person.
 pub(crate) fn help(packages: &[&str]) -> String {
     format!("apt-get install {}", packages.join(" "))
+}
+
+fn update() -> Result<()> {
+    process::output(&mut apt_get(&["-qq", "update"])).map(drop)
 }
 
 fn install_known(packages: &[&str]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: a leak, and what observer says about it.
 
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -34,7 +34,8 @@ struct Service(Child);
 
 impl Service {
     fn start(program: &Path) -> Result<Self> {
-        let child = Command::new(program).spawn();
+        // It ends when its input does, even if we are killed; what it says is for tests.
+        let child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         child.map(Self).with_context(|| format!("cannot start {}", program.display()))
     }
 }

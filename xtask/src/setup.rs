@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use anyhow::{Context, Error, Result, bail};
 
 use crate::go::Release;
-use crate::{bpf, toolchain};
+use crate::{bpf, promtool, toolchain};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -31,7 +31,7 @@ pub(crate) struct Missing {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let releases = if args.go.is_empty() { Release::all() } else { &args.go };
     let _lock = lock()?;
-    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker)]
+    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker), promtool::ensure()]
         .into_iter()
         .chain(releases.iter().map(|release| release.ensure()))
         .filter_map(Result::err)
@@ -60,7 +60,16 @@ pub(crate) fn go(releases: &[Release]) -> Result<bool> {
     Ok(missing.is_empty())
 }
 
-fn report(missing: &[Missing]) {
+/// What the tests use, as far as it can be had; whether all can.
+pub(crate) fn tests() -> Result<bool> {
+    let go = go(Release::all())?;
+    let _lock = lock()?;
+    let promtool = promtool::ensure();
+    report(promtool.as_ref().err());
+    Ok(go && promtool.is_ok())
+}
+
+fn report<'a>(missing: impl IntoIterator<Item = &'a Missing>) {
     for Missing { what, why, help } in missing {
         eprintln!("missing: {what} ({why:#}); this helps: {help}");
     }

@@ -1,11 +1,11 @@
 //! `cargo xtask test`: every check and test.
 
+use std::ffi::OsString;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::go::Release;
 use crate::process::{self, cargo};
 use crate::{build, setup, toolchain};
 
@@ -18,8 +18,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let strict = std::env::var_os("CI").is_some();
-    if !setup::go(Release::all())? && strict {
-        bail!("not every Go version that the tests use is here");
+    if !setup::tests()? && strict {
+        bail!("not everything that the tests use is here");
     }
     if args.filter.is_none() {
         check_source()?;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     process::run(&mut tests(&["--workspace", "--exclude=observer-tests"]))?;
     let mut end_to_end = tests(&["--package=observer-tests"]);
-    end_to_end.env("OBSERVER_BIN", binary).env("OBSERVER_CACHE", toolchain::cache());
+    end_to_end.env("OBSERVER_BIN", binary).env("OBSERVER_CACHE", toolchain::cache()).env("PATH", path()?);
     if strict {
         // What needs root or BPF fails where it would be skipped.
         end_to_end.env("OBSERVER_REQUIRE", "1");
@@ -41,6 +41,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let what = if args.filter.is_some() { "tests that match" } else { "checks and tests" };
     println!("all {what} passed in {} s", start.elapsed().as_secs());
     Ok(())
+}
+
+/// `PATH`, and behind it the tools that the set-up fetched.
+fn path() -> Result<OsString> {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&own).chain([toolchain::cache().join("bin")]);
+    Ok(std::env::join_paths(folders)?)
 }
 
 /// Format, lints, and that observer builds without probes.

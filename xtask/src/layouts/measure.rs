@@ -107,3 +107,32 @@ fn version(root: &Path) -> Result<String> {
 fn minor(version: &str) -> Option<u32> {
     version.strip_prefix("go1.")?.split('.').next()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every field at offset 8, but for one of one struct.
+    fn measured(of: &str, name: &str, offset: u64) -> Measured {
+        let place = |go: &str, field: &Field| if (go, field.name) == (of, name) { offset } else { 8 };
+        let fields = |of: &Struct| of.fields.iter().map(|field| vec![place(of.go, field)]).collect();
+        Measured { versions: vec![], minor: 24, structs: STRUCTS.iter().map(fields).collect() }
+    }
+
+    /// A field that moves between patch releases leaves the table if its reader can do without, alone.
+    #[test]
+    fn drops_what_moves() {
+        let mut first = measured("", "", 8);
+        first.merge(measured("runtime.m", "ncgocall", 16)).unwrap();
+        let kept: Vec<&Offsets> = first.structs.iter().flatten().filter(|field| !field.is_empty()).collect();
+        assert_eq!(kept.len() + 1, STRUCTS.iter().map(|of| of.fields.len()).sum::<usize>());
+        assert!(kept.iter().all(|offsets| **offsets == [8]));
+    }
+
+    /// A field that every reader needs cannot silently leave the table.
+    #[test]
+    fn refuses_what_moves_and_is_needed() {
+        let error = measured("", "", 8).merge(measured("runtime.g", "goid", 16)).unwrap_err();
+        assert!(error.to_string().contains("runtime.g.goid moves within Go 1.24"), "{error}");
+    }
+}
