@@ -50,7 +50,7 @@ impl Scratch {
             }
             if hierarchy.version == Version::V2 {
                 let control = path.with_file_name("cgroup.subtree_control");
-                fs::write(&control, "+cpu +pids")
+                fs::write(&control, "+cpu +memory +pids")
                     .map_err(|error| format!("{}: {error}", control.display()))?;
             }
             fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
