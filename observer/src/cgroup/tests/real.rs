@@ -37,7 +37,7 @@ fn limits_are_effective_over_three_levels() {
     scratch.set_pids_max("/a", 90);
     scratch.set_pids_max("/a/b", 80);
     scratch.set_pids_max("/a/b/c", 85);
-    let process = scratch.start("/a/b/c", "sleep 100");
+    let process = scratch.start("/a/b/c", "exec sleep 100");
     let membership = scratch.hierarchies.membership(process.id()).expect("a membership");
     assert_eq!(**membership.path(), scratch.shown("/a/b/c"));
 
