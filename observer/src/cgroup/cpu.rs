@@ -120,23 +120,24 @@ mod tests {
     /// Texts recorded from a v1 kernel 6.18: counters in periods and nanoseconds.
     #[test]
     fn reads_v1() {
-        let text = "nr_periods 47\nnr_throttled 45\nthrottled_time 2253112345\nnr_bursts 0\nburst_time 0\n";
-        let expected = Throttling { periods: 47, throttled_periods: 45, throttled_seconds: 2.253_112_345 };
+        let text = "nr_periods 25\nnr_throttled 23\nthrottled_time 1820839741\nnr_bursts 0\nburst_time 0\n";
+        let expected = Throttling { periods: 25, throttled_periods: 23, throttled_seconds: 1.820_839_741 };
         assert_eq!(stat(text, "throttled_time", 1e9), Ok(Some(expected)));
         assert_eq!(v1_quota("-1\n"), Ok(None));
         assert_eq!(v1_quota("50000\n"), Ok(Some(50_000)));
         assert_eq!(v1_quota("-2\n"), Err(Malformed));
     }
 
-    /// Texts recorded from v2: microseconds, and a group without the controller has only the usage.
+    /// Texts recorded from v2, kernels 6.18 and 6.12: microseconds, and a group without the controller has only the usage.
     #[test]
     fn reads_v2() {
         let without = "usage_usec 253918492\nuser_usec 180458891\nsystem_usec 73459600\nnice_usec 0\n";
         assert_eq!(v2_usage(without), Ok(Some(253.918_492)));
         assert_eq!(stat(without, "throttled_usec", 1e6), Ok(None));
-        let with = format!("{without}nr_periods 10\nnr_throttled 4\nthrottled_usec 250000\nnr_bursts 0\n");
-        let expected = Throttling { periods: 10, throttled_periods: 4, throttled_seconds: 0.25 };
-        assert_eq!(stat(&with, "throttled_usec", 1e6), Ok(Some(expected)));
+        let with = "usage_usec 2289201\nuser_usec 2272613\nsystem_usec 16588\nnice_usec 0\n\
+                    nr_periods 231\nnr_throttled 228\nthrottled_usec 20466682\nnr_bursts 0\nburst_usec 0\n";
+        let expected = Throttling { periods: 231, throttled_periods: 228, throttled_seconds: 20.466_682 };
+        assert_eq!(stat(with, "throttled_usec", 1e6), Ok(Some(expected)));
         assert_eq!(v2_max("max 100000\n"), Ok(None));
         assert_eq!(v2_max("150000 100000\n"), Ok(Some(1.5)));
     }

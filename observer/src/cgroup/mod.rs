@@ -5,7 +5,7 @@
 //! [`Hierarchies::read`]. Limits are effective limits: the tightest on the way to the root.
 //!
 //! One file per controller; its parsers are functions over the text of the kernel's files. Everything about
-//! files, levels and errors is in [`group`], so that another controller adds one file and a variant of
+//! files, levels and errors is in `group.rs`, so that another controller adds one file and a variant of
 //! [`Controller`].
 
 mod controller;

@@ -75,9 +75,9 @@ mod tests {
         GroupPath::parse(text.as_bytes()).expect("a path")
     }
 
-    /// Lines recorded on v1, v2 and hybrid machines, with and without optional fields.
+    /// Lines of v1 and v2 mounts, with one, several and no optional fields.
     #[test]
-    fn reads_recorded_lines() {
+    fn reads_mounts_of_both_versions() {
         let v1 = parse_line(
             b"33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct",
         )
@@ -86,6 +86,9 @@ mod tests {
         assert_eq!(v1.point, PathBuf::from("/sys/fs/cgroup/cpu,cpuacct"));
         let Kind::V1(options) = v1.kind else { panic!("v1 expected") };
         assert_eq!(options.iter().map(|o| o.as_ref()).collect::<Vec<_>>(), [&b"rw"[..], b"cpu", b"cpuacct"]);
+
+        let bare = b"37 31 0:34 / /sys/fs/cgroup/freezer rw,relatime - cgroup cgroup rw,freezer";
+        assert_eq!(parse_line(bare).expect("v1").device, (0, 34));
 
         let v2 = parse_line(
             b"35 24 0:30 /../../.. /host/sys/fs/cgroup ro shared:4 master:2 - cgroup2 cgroup2 rw,nsdelegate",

@@ -1,9 +1,11 @@
 //! Real groups of a test's own, in whichever hierarchies this machine has.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::cgroup::hierarchy::Version;
 use crate::cgroup::{Controller, Hierarchies};
@@ -50,7 +52,7 @@ impl Scratch {
             }
             if hierarchy.version == Version::V2 {
                 let control = path.with_file_name("cgroup.subtree_control");
-                fs::write(&control, "+cpu +pids")
+                fs::write(&control, "+cpu +memory +pids")
                     .map_err(|error| format!("{}: {error}", control.display()))?;
             }
             fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -120,11 +122,8 @@ impl Scratch {
 
     /// Removes a group that holds nothing any more.
     pub(super) fn remove(&self, group: &str) {
-        for controller in CONTROLLERS {
-            let path = self.path(controller, group);
-            if path.exists() {
-                fs::remove_dir(path).expect("removed");
-            }
+        for controller in CONTROLLERS.into_iter().filter(|&c| self.hierarchies.of(c).is_some()) {
+            remove(&self.path(controller, group));
         }
     }
 }
@@ -132,13 +131,20 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         for group in self.groups.iter().rev() {
-            for controller in CONTROLLERS {
-                if self.hierarchies.of(controller).is_some() {
-                    let _ = fs::remove_dir(self.path(controller, group));
-                }
-            }
+            self.remove(group);
         }
     }
+}
+
+/// Removes a group's folder, if it is there. The kernel may still count a process that has just been waited for.
+fn remove(path: &Path) {
+    for _ in 0..500 {
+        if fs::remove_dir(path).is_ok() || !path.exists() {
+            return;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    assert!(std::thread::panicking(), "{} is left behind", path.display());
 }
 
 /// A child process; ended when dropped.
