@@ -4,4 +4,6 @@
 //! `discover → gobin → { probe | snapshot | cgroup } → model → export`.
 //! [`pipeline`] alone knows them all.
 
+pub mod gobin;
 pub mod model;
+pub mod probe;

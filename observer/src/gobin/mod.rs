@@ -1,0 +1,3 @@
+//! What an executable tells.
+
+pub mod sites;
