@@ -170,7 +170,14 @@ mod tests {
             return;
         }
         let cpus = nr_cpus().unwrap();
-        let (object, _) = object::fitted(None, 0).unwrap();
+        // Both kinds of map: preallocated, and allocated on use.
+        for kernel in [Some((5, 15)), Some((6, 1))] {
+            read_and_delete(kernel, cpus);
+        }
+    }
+
+    fn read_and_delete(kernel: Option<(u32, u32)>, cpus: usize) {
+        let (object, _) = object::fitted(kernel, 0).unwrap();
         let mut ebpf = EbpfLoader::new().map_max_entries("COUNTS", 4000).load(&object).unwrap();
         let map = filled(&mut ebpf, cpus);
         let fd = map.fd().as_fd();
