@@ -121,7 +121,7 @@ impl Pipeline {
         let there: std::collections::HashSet<u32> = pids.into_iter().collect();
         let gone: Vec<u32> = self.seen.keys().filter(|pid| !there.contains(pid)).copied().collect();
         for pid in gone {
-            self.forget(pid);
+            self.forget(pid, true);
         }
     }
 
@@ -131,13 +131,13 @@ impl Pipeline {
             return;
         }
         let Some(identity) = process::identity(pid) else {
-            self.forget(pid);
+            self.forget(pid, true);
             return;
         };
         if self.seen.get(&pid) == Some(&identity) {
             return;
         }
-        self.forget(pid);
+        self.forget(pid, false);
         self.seen.insert(pid, identity);
         let answer = self.recognise(&identity);
         self.admit(identity, &answer);
@@ -146,15 +146,15 @@ impl Pipeline {
     /// A target has ended.
     pub fn ended(&mut self, slot: u64) {
         if let Some(pid) = self.targets.values().find(|target| target.slot == slot).map(|target| target.identity.pid) {
-            self.forget(pid);
+            self.forget(pid, true);
         }
     }
 
-    fn forget(&mut self, pid: u32) {
+    fn forget(&mut self, pid: u32, ended: bool) {
         self.seen.remove(&pid);
         if let Some(target) = self.targets.remove(&pid) {
             tracing::info!(pid, process = %target.process, "target has ended");
-            self.prober.detach(target.slot);
+            self.prober.detach(target.slot, ended);
         }
     }
 
@@ -228,7 +228,7 @@ impl Pipeline {
                     self.own.snapshot_taken(snapshot.ended - snapshot.began);
                     snapshots.insert(pid, Ok(snapshot));
                 }
-                Err(("gone", _)) => self.forget(pid),
+                Err(("gone", _)) => self.forget(pid, true),
                 // Another program runs there now: it is looked at anew.
                 Err(("other_program", reason)) => {
                     self.own.snapshot_failed("other_program");

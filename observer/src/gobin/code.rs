@@ -37,11 +37,12 @@ impl Code {
             .take_while(|instruction| !instruction.is_invalid())
     }
 
-    /// The bytes of one of its instructions.
+    /// Its bytes from one of its instructions on, at most `len`.
     #[must_use]
-    pub fn bytes_of(&self, instruction: &Instruction) -> &[u8] {
+    pub fn bytes_from(&self, instruction: &Instruction, len: usize) -> &[u8] {
         let start = (instruction.ip() - self.address) as usize;
-        self.bytes.get(start..start + instruction.len()).unwrap_or_default()
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        &rest[..rest.len().min(len)]
     }
 
     /// Distinct data addresses in `[from, to)` that it refers to, in the order of the instructions.

@@ -23,6 +23,9 @@ pub const FUNCTIONS: [&str; 6] = [
     "runtime.goexit0",
 ];
 
+/// A `push %rbp` alone is one byte, which stands everywhere: so many bytes say more.
+const SITE_BYTES: usize = 8;
+
 /// One verified instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
@@ -34,7 +37,8 @@ pub struct Site {
     pub address: u64,
     /// Offset in the file.
     pub file_offset: u64,
-    /// The instruction's bytes, which must stand in the file and in memory when the probe is attached.
+    /// The instruction's bytes and some behind it, which must stand in the file and in memory when the probe
+    /// is attached.
     pub bytes: Vec<u8>,
     /// The instruction in words.
     pub instruction: &'static str,
@@ -97,7 +101,7 @@ impl Finder<'_> {
             return Ok(Err(format!("no function {name} or {callee}")));
         };
         let code = Code::read(self.source, self.image, function)?;
-        let site = code.call_of(target.entry).filter(|call| code.bytes_of(call).first() == Some(&0xe8));
+        let site = code.call_of(target.entry).filter(|call| code.bytes_from(call, 1).first() == Some(&0xe8));
         Ok(site
             .and_then(|call| self.site(probe, name, &code, &call, "call rel32"))
             .ok_or_else(|| format!("no direct call of {callee} in {name}")))
@@ -133,7 +137,7 @@ impl Finder<'_> {
             function,
             address,
             file_offset: self.image.offset(address)?,
-            bytes: code.bytes_of(instruction).to_vec(),
+            bytes: code.bytes_from(instruction, SITE_BYTES).to_vec(),
             instruction: words,
         })
     }

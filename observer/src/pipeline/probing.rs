@@ -79,12 +79,13 @@ impl Prober {
         };
     }
 
-    /// Takes probes out of a target; the last counts are dropped with it.
-    pub(super) fn detach(&mut self, slot: u64) {
-        if let Ok(probes) = &mut self.probes
-            && let Err(error) = probes.detach(slot)
-        {
-            tracing::debug!(%error, "detach");
+    /// Takes probes out of a target and forgets what they counted. Of an ended target the kernel has
+    /// removed them already, and nobody waits; in one that runs another program now they are waited for.
+    pub(super) fn detach(&mut self, slot: u64, ended: bool) {
+        let Ok(probes) = &mut self.probes else { return };
+        let counts = if ended { probes.forget(slot) } else { probes.detach(slot) };
+        if let Err(error) = counts {
+            tracing::debug!(%error, "the last counts of a target are lost");
         }
     }
 

@@ -1,0 +1,152 @@
+//! Which probes are in which target.
+
+use std::fs::File;
+use std::num::NonZeroU32;
+use std::os::fd::AsRawFd;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+
+use aya::Ebpf;
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
+use aya::programs::{ProgramError, UProbe};
+use observer_ebpf::abi::{Cookie, Probe};
+use rustc_hash::FxHashMap;
+
+use super::refusal::one_line;
+use super::{Attachment, ProbeError, verify};
+use crate::gobin::sites::Site;
+
+/// Bits of a slot that the attach cookie holds.
+const SLOT_BITS: u32 = 48;
+
+/// The links of every attached target, by slot. Dropping a link removes its breakpoint, which takes
+/// the kernel about a tenth of a second each, one after the other.
+#[derive(Default)]
+pub(super) struct Links {
+    attached: FxHashMap<u64, Vec<UProbeLink>>,
+    // After the links above: it is waited for when dropped.
+    closer: Closer,
+}
+
+impl Links {
+    pub(super) fn targets(&self) -> usize {
+        self.attached.len()
+    }
+
+    pub(super) fn has(&self, slot: u64) -> bool {
+        self.attached.contains_key(&slot)
+    }
+
+    /// Puts a probe at every site of the target, or at none.
+    pub(super) fn attach(&mut self, ebpf: &mut Ebpf, target: &Attachment<'_>) -> Result<(), ProbeError> {
+        if self.has(target.slot) || target.slot >> SLOT_BITS != 0 {
+            return Err(ProbeError::Slot { slot: target.slot });
+        }
+        if target.sites.is_empty() {
+            return Err(ProbeError::NoSites { pid: target.pid });
+        }
+        let exe = verify::open_executable(target.pid)?;
+        target.sites.iter().try_for_each(|site| verify::before_attach(&exe, target, site))?;
+        // An error drops the links made so far.
+        let links: Vec<UProbeLink> = target
+            .sites
+            .iter()
+            .map(|site| attach_site(ebpf, &exe, target, site))
+            .collect::<Result<_, _>>()?;
+        target.sites.iter().try_for_each(|site| verify::after_attach(target, site))?;
+        self.attached.insert(target.slot, links);
+        Ok(())
+    }
+
+    /// Removes a target's breakpoints; returns when no probe of it runs any more.
+    pub(super) fn detach(&mut self, slot: u64) {
+        self.attached.remove(&slot);
+    }
+
+    /// Gives up the links of a target that has ended, without waiting.
+    pub(super) fn forget(&mut self, slot: u64) {
+        if let Some(links) = self.attached.remove(&slot) {
+            self.closer.close(links);
+        }
+    }
+}
+
+/// Drops links on a thread of its own, which starts with the first ones.
+#[derive(Default)]
+struct Closer(Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)>);
+
+impl Closer {
+    fn close(&mut self, links: Vec<UProbeLink>) {
+        if self.0.is_none() {
+            self.0 = start_closer();
+        }
+        // Without a thread they are dropped here: slower, but no less dropped.
+        if let Some((queue, _)) = &self.0 {
+            let _ = queue.send(links);
+        }
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        if let Some((queue, thread)) = self.0.take() {
+            drop(queue);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn start_closer() -> Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)> {
+    let (queue, links) = mpsc::channel::<Vec<UProbeLink>>();
+    let thread = thread::Builder::new()
+        .name("probe-closer".to_owned())
+        .spawn(move || links.into_iter().for_each(drop));
+    Some((queue, thread.ok()?))
+}
+
+/// The program that counts for a probe.
+pub(super) const fn program_name(probe: Probe) -> &'static str {
+    match probe {
+        Probe::Create => "goroutine_create",
+        Probe::CreateCoroutine => "goroutine_create_coroutine",
+        Probe::Exit => "goroutine_exit",
+    }
+}
+
+/// The loaded program that counts for a probe.
+pub(super) fn program(ebpf: &mut Ebpf, probe: Probe) -> Result<&mut UProbe, ProbeError> {
+    let name = program_name(probe);
+    let program = ebpf.program_mut(name).and_then(|program| program.try_into().ok());
+    program.ok_or(ProbeError::Object(name))
+}
+
+fn attach_site(
+    ebpf: &mut Ebpf,
+    exe: &File,
+    target: &Attachment<'_>,
+    site: &Site,
+) -> Result<UProbeLink, ProbeError> {
+    let pid = NonZeroU32::new(target.pid).ok_or(ProbeError::Gone { pid: target.pid })?;
+    let program = program(ebpf, site.probe)?;
+    let point = UProbeAttachPoint {
+        location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
+        cookie: Some(Cookie::new(target.slot, target.gopc_offset).0),
+    };
+    // The kernel follows this to the very file that was checked.
+    let path = format!("/proc/self/fd/{}", exe.as_raw_fd());
+    let link = program.attach(point, path, UProbeScope::OneProcess(pid)).and_then(|id| program.take_link(id));
+    link.map_err(|error| attach_error(target, site, &error))
+}
+
+fn attach_error(target: &Attachment<'_>, site: &Site, error: &ProgramError) -> ProbeError {
+    let (pid, probe) = (target.pid, site.probe);
+    match error {
+        ProgramError::SyscallError(syscall) if syscall.io_error.raw_os_error() == Some(nix::libc::ESRCH) => {
+            ProbeError::Gone { pid }
+        }
+        ProgramError::AttachCookieNotSupported => {
+            ProbeError::Attach { pid, probe, reason: "attach cookies need Linux 5.15".to_owned() }
+        }
+        _ => ProbeError::Attach { pid, probe, reason: one_line(error) },
+    }
+}

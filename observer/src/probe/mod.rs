@@ -1,0 +1,93 @@
+//! Probes: eBPF programs on instructions of a target's Go runtime, and what they counted.
+//!
+//! The kernel counts creations and exits per callsite; nothing here sees a
+//! single event. A target's text is touched only where its bytes are the
+//! expected ones, in the file and in memory, and only at instructions that the
+//! kernel emulates. All links are bound to file descriptors: when the observer
+//! ends in any way, the kernel removes the breakpoints.
+//!
+//! Without the cargo feature `bpf` this module has the same types, and
+//! [`Probes::load`] fails with [`ProbeError::NotBuilt`].
+
+use observer_ebpf::abi::{CallsiteCounts, Loss, Probe};
+use rustc_hash::FxHashMap;
+
+use crate::gobin::sites::Site;
+
+mod error;
+pub mod features;
+mod kernel;
+
+#[cfg(feature = "bpf")]
+mod batch;
+#[cfg(feature = "bpf")]
+mod execs;
+#[cfg(feature = "bpf")]
+mod instruction;
+#[cfg(feature = "bpf")]
+mod links;
+#[cfg(feature = "bpf")]
+mod object;
+#[cfg(feature = "bpf")]
+mod programs;
+#[cfg(feature = "bpf")]
+mod refusal;
+#[cfg(feature = "bpf")]
+mod stub;
+#[cfg(feature = "bpf")]
+mod verify;
+
+#[cfg(not(feature = "bpf"))]
+mod without_bpf;
+
+pub use error::{ProbeError, SiteBytes};
+#[cfg(feature = "bpf")]
+pub use execs::ExecWatch;
+#[cfg(feature = "bpf")]
+pub use programs::Probes;
+#[cfg(feature = "bpf")]
+pub use stub::measure_hit_cost;
+#[cfg(not(feature = "bpf"))]
+pub use without_bpf::{ExecWatch, Probes, measure_hit_cost};
+
+/// How to load the programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Most callsites that the kernel counts at a time, over all targets; more are counted as
+    /// [`Loss::CountsFull`]. Kernels before 6.1 hold at most 4 096.
+    pub max_callsites_in_kernel: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_callsites_in_kernel: 65_536 }
+    }
+}
+
+/// A target to put probes into.
+#[derive(Debug, Clone, Copy)]
+pub struct Attachment<'a> {
+    /// Process id in the observer's own PID namespace.
+    pub pid: u32,
+    /// Key of the target's counts, below 2⁴⁸; never used for another target, so that a reused pid can't
+    /// inherit counts.
+    pub slot: u64,
+    /// Offset of `gopc` in the target's `struct g`, in bytes.
+    pub gopc_offset: u16,
+    /// What to add to a link-time address to get the address in the target: 0 unless it is a PIE.
+    pub load_bias: u64,
+    /// Where to put the probes: all of them, or none.
+    pub sites: &'a [Site],
+}
+
+/// Counts of one target by callsite: `(gopc, entry)`, both addresses in the target.
+pub type TargetCounts = FxHashMap<(u64, u64), CallsiteCounts>;
+
+/// Counts of every target by slot, summed over the CPUs.
+pub type Counts = FxHashMap<u64, TargetCounts>;
+
+/// How often each probe ran since the programs were loaded, over all targets.
+pub type Hits = [(Probe, u64); Probe::ALL.len()];
+
+/// What was not counted since the programs were loaded, over all targets.
+pub type Losses = [(Loss, u64); Loss::ALL.len()];

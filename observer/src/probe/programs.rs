@@ -1,0 +1,227 @@
+//! The loaded programs and their counters.
+
+use std::os::fd::AsFd;
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray};
+use aya::programs::RawTracePoint;
+use aya::util::nr_cpus;
+use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
+use log::Log;
+use observer_ebpf::abi::{CallsiteKey, Loss, Probe};
+
+use super::links::{Links, program, program_name};
+use super::refusal::one_line;
+use super::{
+    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, TargetCounts, batch, execs, kernel,
+    object,
+};
+
+/// `aya_log_ebpf` compares with this: nothing is logged, and the verifier removes the code.
+const LOG_OFF: u8 = 0;
+/// [`aya_log::Level::Debug`], which all of the kernel side's messages have.
+const LOG_DEBUG: u8 = 4;
+
+/// The programs in the kernel and the probes in all targets. Dropping it leaves nothing behind.
+pub struct Probes {
+    // Before the programs: a link must not outlive what it runs.
+    links: Links,
+    counts: MapData,
+    hits: PerCpuArray<MapData, u64>,
+    losses: PerCpuArray<MapData, u64>,
+    logger: Option<EbpfLogger<&'static dyn Log>>,
+    ebpf: Ebpf,
+    cpus: usize,
+}
+
+impl Probes {
+    /// Loads the maps and the goroutine programs.
+    ///
+    /// # Errors
+    /// [`ProbeError::Load`] when the kernel refuses one of them, with what may help.
+    pub fn load(options: &Options) -> Result<Self, ProbeError> {
+        let refused = |reason| ProbeError::Load { what: "the maps", reason };
+        let cpus = nr_cpus().map_err(|(path, error)| refused(format!("{path}: {error}")))?;
+        let (bytes, callsites) = object::fitted(kernel::version(), options.max_callsites_in_kernel)?;
+        let verbose = log::log_enabled!(log::Level::Debug);
+        let level = if verbose { LOG_DEBUG } else { LOG_OFF };
+        let mut ebpf = EbpfLoader::new()
+            // No program needs the kernel's types.
+            .btf(None)
+            .map_max_entries("COUNTS", callsites)
+            .override_global(aya_log::LEVEL, &level, true)
+            .load(&bytes)
+            .map_err(|error| refused(one_line(&error)))?;
+        for probe in Probe::ALL {
+            let loaded = program(&mut ebpf, probe)?.load();
+            let what = program_name(probe);
+            loaded.map_err(|error| ProbeError::Load { what, reason: one_line(&error) })?;
+        }
+        let logger = if verbose { Some(logger(&mut ebpf)?) } else { None };
+        Ok(Self {
+            links: Links::default(),
+            counts: counts_map(&mut ebpf)?,
+            hits: array(&mut ebpf, "HITS")?,
+            losses: array(&mut ebpf, "LOSSES")?,
+            logger,
+            ebpf,
+            cpus,
+        })
+    }
+
+    /// Puts the probes into a target: all of its sites, or none.
+    ///
+    /// It takes tens of milliseconds, most of them waiting for the kernel. The caller makes sure that
+    /// the pid still is the process that the sites were found in.
+    ///
+    /// # Errors
+    /// The target is then as it was. [`ProbeError::Gone`] is normal at any time.
+    pub fn attach(&mut self, target: &Attachment<'_>) -> Result<(), ProbeError> {
+        let attached = self.links.attach(&mut self.ebpf, target);
+        if attached.is_err() && !self.links.has(target.slot) {
+            // Probes that were undone may have counted.
+            self.take_counts(target.slot)?;
+        }
+        attached
+    }
+
+    /// Removes a target's probes; returns all that they counted.
+    ///
+    /// It waits for the kernel, about a tenth of a second for each site: use [`Self::forget`] for a
+    /// target that has ended.
+    ///
+    /// # Errors
+    /// The probes are removed in any case; an error means that the counts could not be read.
+    pub fn detach(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
+        self.links.detach(slot);
+        self.take_counts(slot)
+    }
+
+    /// Returns all that was counted in a target that has ended, without waiting for the kernel to
+    /// give up its probes.
+    ///
+    /// # Errors
+    /// The probes are given up in any case; an error means that the counts could not be read.
+    pub fn forget(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
+        self.links.forget(slot);
+        self.take_counts(slot)
+    }
+
+    /// How many targets have probes.
+    #[must_use]
+    pub fn attached(&self) -> usize {
+        self.links.targets()
+    }
+
+    /// What has been counted in every target since it was attached, by slot and callsite.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`] if the kernel refuses.
+    pub fn counts(&mut self) -> Result<Counts, ProbeError> {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+        let mut counts = Counts::default();
+        self.for_each(|key, value| {
+            counts.entry(key.slot).or_default().insert((key.gopc, key.entry), value);
+        })?;
+        Ok(counts)
+    }
+
+    /// How often each probe ran.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`] if the kernel refuses.
+    pub fn hits(&self) -> Result<Hits, ProbeError> {
+        sums("HITS", &self.hits, Probe::ALL, |probe| probe as u32)
+    }
+
+    /// What was not counted, by reason.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`] if the kernel refuses.
+    pub fn losses(&self) -> Result<Losses, ProbeError> {
+        sums("LOSSES", &self.losses, Loss::ALL, |loss| loss as u32)
+    }
+
+    /// Starts to watch the machine's `exec`s; they stop being watched when the result is dropped.
+    ///
+    /// Must be called once, and within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ProbeError::Execs`] with the reason; the probes work without.
+    pub fn watch_execs(&mut self) -> Result<ExecWatch, ProbeError> {
+        let link = execs::attach(self.exec_program()?)?;
+        let map = self.ebpf.take_map("EXECS").ok_or(ProbeError::Object("map EXECS"))?;
+        ExecWatch::new(map, link)
+    }
+
+    /// The program that reports execs, not loaded yet.
+    pub(super) fn exec_program(&mut self) -> Result<&mut RawTracePoint, ProbeError> {
+        let program = self.ebpf.program_mut("process_exec").and_then(|program| program.try_into().ok());
+        program.ok_or(ProbeError::Object("process_exec"))
+    }
+
+    fn take_counts(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
+        let mut taken = TargetCounts::default();
+        self.for_each(|key, value| {
+            if key.slot == slot {
+                taken.insert((key.gopc, key.entry), value);
+            }
+        })?;
+        let keys: Vec<CallsiteKey> =
+            taken.keys().map(|&(gopc, entry)| CallsiteKey { slot, gopc, entry }).collect();
+        batch::delete(self.counts.fd().as_fd(), &keys).map_err(counts_error)?;
+        Ok(taken)
+    }
+
+    fn for_each(
+        &self,
+        each: impl FnMut(CallsiteKey, observer_ebpf::abi::CallsiteCounts),
+    ) -> Result<(), ProbeError> {
+        batch::for_each(self.counts.fd().as_fd(), self.cpus, each).map_err(counts_error)
+    }
+}
+
+fn counts_error(source: std::io::Error) -> ProbeError {
+    ProbeError::Map { map: "COUNTS", source }
+}
+
+fn counts_map(ebpf: &mut Ebpf) -> Result<MapData, ProbeError> {
+    match ebpf.take_map("COUNTS") {
+        Some(Map::PerCpuHashMap(map)) => Ok(map),
+        _ => Err(ProbeError::Object("map COUNTS")),
+    }
+}
+
+fn array(ebpf: &mut Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>, ProbeError> {
+    let map = ebpf.take_map(name).and_then(|map| PerCpuArray::try_from(map).ok());
+    map.ok_or(ProbeError::Object(name))
+}
+
+fn logger(ebpf: &mut Ebpf) -> Result<EbpfLogger<&'static dyn Log>, ProbeError> {
+    EbpfLogger::init(ebpf).map_err(|_| ProbeError::Object("map for the programs' log"))
+}
+
+/// Each index of a per-CPU array with the sum over the CPUs.
+fn sums<T: Copy, const N: usize>(
+    name: &'static str,
+    array: &PerCpuArray<MapData, u64>,
+    all: [T; N],
+    index: fn(T) -> u32,
+) -> Result<[(T, u64); N], ProbeError> {
+    let mut sums = all.map(|item| (item, 0));
+    for (item, sum) in &mut sums {
+        let values = array.get(&index(*item), 0).map_err(|error| map_error(name, error))?;
+        *sum = values.iter().fold(0_u64, |sum, value| sum.wrapping_add(*value));
+    }
+    Ok(sums)
+}
+
+fn map_error(map: &'static str, error: MapError) -> ProbeError {
+    let source = match error {
+        MapError::SyscallError(syscall) => syscall.io_error,
+        other => std::io::Error::other(other),
+    };
+    ProbeError::Map { map, source }
+}

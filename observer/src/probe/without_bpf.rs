@@ -1,0 +1,82 @@
+//! What a build without the cargo feature `bpf` has instead: the same types, which can't exist.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use super::{Attachment, Counts, Hits, Losses, Options, ProbeError, TargetCounts};
+
+/// Never made in this build.
+pub struct Probes(Infallible);
+
+/// Never made in this build.
+pub struct ExecWatch(Infallible);
+
+/// # Errors
+/// Always [`ProbeError::NotBuilt`].
+pub fn measure_hit_cost() -> Result<Duration, ProbeError> {
+    Err(ProbeError::NotBuilt)
+}
+
+impl Probes {
+    /// # Errors
+    /// Always [`ProbeError::NotBuilt`].
+    pub fn load(_options: &Options) -> Result<Self, ProbeError> {
+        Err(ProbeError::NotBuilt)
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn attach(&mut self, _target: &Attachment<'_>) -> Result<(), ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn detach(&mut self, _slot: u64) -> Result<TargetCounts, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn forget(&mut self, _slot: u64) -> Result<TargetCounts, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[must_use]
+    pub fn attached(&self) -> usize {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn counts(&mut self) -> Result<Counts, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn hits(&self) -> Result<Hits, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn losses(&self) -> Result<Losses, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn watch_execs(&mut self) -> Result<ExecWatch, ProbeError> {
+        match self.0 {}
+    }
+}
+
+impl ExecWatch {
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub async fn next(&mut self) -> Result<u32, ProbeError> {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,150 @@
+//! A Go process that starts goroutines when it is told to.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
+
+use observer::gobin::sites::Site;
+use observer::probe::{Attachment, TargetCounts};
+
+use crate::sites::Symbols;
+
+/// A version of Go and where `gopc` is in its `struct g`.
+#[derive(Clone, Copy)]
+pub(crate) struct Go {
+    pub(crate) version: &'static str,
+    gopc_offset: u16,
+}
+
+/// The first version, the newest, and one between with another layout.
+pub(crate) const ALL: [Go; 3] = [
+    Go { version: "1.19", gopc_offset: 296 },
+    Go { version: "1.24", gopc_offset: 288 },
+    Go { version: "1.27", gopc_offset: 288 },
+];
+
+/// For tests whose subject doesn't depend on the version.
+pub(crate) const ANY: Go = ALL[1];
+
+/// Whether real probes can be tested here; says what is missing.
+pub(crate) fn can_run() -> bool {
+    let mut missing = Vec::new();
+    if !nix::unistd::Uid::effective().is_root() {
+        missing.push("root".to_owned());
+    }
+    missing.extend(ALL.iter().filter(|go| go.root().is_none()).map(|go| format!("Go {}", go.version)));
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = missing.join(", ");
+    assert_ne!(env::var("OBSERVER_REQUIRE").as_deref(), Ok("1"), "missing: {missing}");
+    println!("skipped: needs {missing}; `cargo xtask setup` installs Go");
+    false
+}
+
+impl Go {
+    pub(crate) fn start(self) -> Spawner {
+        let executable = self.build();
+        let mut child =
+            Command::new(&executable).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let symbols = Symbols::read(&executable);
+        Spawner {
+            input: child.stdin.take().unwrap(),
+            output: BufReader::new(child.stdout.take().unwrap()),
+            sites: symbols.sites(),
+            child,
+            symbols,
+            gopc_offset: self.gopc_offset,
+        }
+    }
+
+    fn root(self) -> Option<PathBuf> {
+        let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let user = || set("XDG_CACHE_HOME").unwrap_or_else(|| env::home_dir().unwrap().join(".cache"));
+        let cache = set("OBSERVER_CACHE").unwrap_or_else(|| user().join("observer"));
+        let roots =
+            [cache.join("go").join(self.version), PathBuf::from(format!("/usr/lib/go-{}", self.version))];
+        roots.into_iter().find(|root| root.join("bin/go").is_file())
+    }
+
+    fn build(self) -> PathBuf {
+        static BUILDING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let executable = folder.join(format!("spawner-{}", self.version));
+        let status = Command::new(self.root().unwrap().join("bin/go"))
+            .args(["build", "-o"])
+            .arg(&executable)
+            .arg(".")
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe/spawner"))
+            .env("GOTOOLCHAIN", "local")
+            .env("GOFLAGS", "")
+            .env("CGO_ENABLED", "0")
+            .env("GOCACHE", folder.join("go-build"))
+            .env_remove("GOROOT")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        executable
+    }
+}
+
+/// A running one; killed when dropped.
+pub(crate) struct Spawner {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    gopc_offset: u16,
+    pub(crate) symbols: Symbols,
+    pub(crate) sites: Vec<Site>,
+}
+
+impl Spawner {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Gives a command and waits until it is done.
+    pub(crate) fn run(&mut self, command: &str, n: usize) {
+        writeln!(self.input, "{command} {n}").unwrap();
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ok\n", "{command} {n}");
+    }
+
+    /// With all of its sites.
+    pub(crate) fn attachment(&self, slot: u64) -> Attachment<'_> {
+        self.attachment_at(slot, &self.sites)
+    }
+
+    pub(crate) fn attachment_at<'a>(&self, slot: u64, sites: &'a [Site]) -> Attachment<'a> {
+        Attachment { pid: self.pid(), slot, gopc_offset: self.gopc_offset, load_bias: 0, sites }
+    }
+
+    /// `(created by, entry, created, exited)` of the program's own callsites.
+    pub(crate) fn named(&self, counts: &TargetCounts) -> Vec<(String, String, u64, u64)> {
+        let name = |address| self.symbols.function_at(address).to_owned();
+        let mut named: Vec<_> = counts
+            .iter()
+            .map(|(&(gopc, entry), counts)| (name(gopc), name(entry), counts.created, counts.exited))
+            .filter(|(by, entry, ..)| by.starts_with("main.") || entry == "runtime.corostart")
+            .collect();
+        named.sort();
+        named
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        // It may have been killed before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
