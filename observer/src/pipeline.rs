@@ -23,9 +23,9 @@ use worker::Worker;
 
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Readings};
+use crate::model::view::{TargetState, TargetView, View};
 use crate::probe::ExecWatch;
 use crate::snapshot::reader::Snapshot;
-use crate::model::view::{TargetState, TargetView, View};
 
 /// What to observe, and how.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl Default for Options {
         Self {
             only: None,
             probes: true,
-            settle: Duration::from_millis(250),
+            settle: Duration::from_secs(1),
             max_callsites: 50,
             patience: Duration::from_secs(2),
             features: false,
@@ -145,7 +145,9 @@ impl Pipeline {
 
     /// A target has ended.
     pub fn ended(&mut self, slot: u64) {
-        if let Some(pid) = self.targets.values().find(|target| target.slot == slot).map(|target| target.identity.pid) {
+        if let Some(pid) =
+            self.targets.values().find(|target| target.slot == slot).map(|target| target.identity.pid)
+        {
             self.forget(pid, true);
         }
     }
@@ -153,7 +155,7 @@ impl Pipeline {
     fn forget(&mut self, pid: u32, ended: bool) {
         self.seen.remove(&pid);
         if let Some(target) = self.targets.remove(&pid) {
-            tracing::info!(pid, process = %target.process, "target has ended");
+            tracing::debug!(pid, process = %target.process, "target has ended");
             self.prober.detach(target.slot, ended);
         }
     }
@@ -187,7 +189,7 @@ impl Pipeline {
             }
         };
         self.next_slot += 1;
-        tracing::info!(pid = identity.pid, process = %target.process, go = target.go_version.as_deref(), "new target");
+        tracing::debug!(pid = identity.pid, process = %target.process, go = target.go_version.as_deref(), "new target");
         self.targets.insert(identity.pid, target);
     }
 
@@ -246,14 +248,22 @@ impl Pipeline {
         let mut views = Vec::new();
         for target in self.targets.values_mut() {
             let digest = match snapshots.remove(&target.identity.pid) {
-                Some(Ok(snapshot)) => Ok(digest(target, &mut self.worker, &self.options, &snapshot, &before, &after)),
+                Some(Ok(snapshot)) => {
+                    Ok(digest(target, &mut self.worker, &self.options, &snapshot, &before, &after))
+                }
                 Some(Err(reason)) => Err(Some(reason)),
                 None => Err(None),
             };
             views.push(target_view(target, digest, &mut self.placement));
         }
         let observer = self.own.view(&mut self.prober, &views);
-        View { taken_at: SystemTime::now(), interval, targets: views, cgroups: self.placement.finish(), observer }
+        View {
+            taken_at: SystemTime::now(),
+            interval,
+            targets: views,
+            cgroups: self.placement.finish(),
+            observer,
+        }
     }
 }
 
@@ -273,7 +283,11 @@ fn digest(
     target.history.digest(&Readings { snapshot, counts, names: &target.names })
 }
 
-fn target_view(target: &Target, digest: Result<Digest, Option<Arc<str>>>, placement: &mut Placement) -> TargetView {
+fn target_view(
+    target: &Target,
+    digest: Result<Digest, Option<Arc<str>>>,
+    placement: &mut Placement,
+) -> TargetView {
     let place = placement.of(target.identity.pid);
     let (state, reason) = match (&digest, &target.probing) {
         (Err(reason), _) => (TargetState::Unreadable, reason.clone()),

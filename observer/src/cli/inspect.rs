@@ -162,9 +162,17 @@ fn table(report: &Report) -> String {
     for setting in &report.build_settings {
         _ = writeln!(text, "build        {}={}", setting.key, setting.value);
     }
-    _ = writeln!(text, "position     {}", if report.position_independent { "independent (PIE)" } else { "fixed" });
+    _ = writeln!(
+        text,
+        "position     {}",
+        if report.position_independent { "independent (PIE)" } else { "fixed" }
+    );
     let table = &report.pclntab;
-    _ = writeln!(text, "pclntab      {:#x}, {} functions, format {}", table.address, table.functions, table.format);
+    _ = writeln!(
+        text,
+        "pclntab      {:#x}, {} functions, format {}",
+        table.address, table.functions, table.format
+    );
     let module = &report.moduledata;
     _ = writeln!(
         text,

@@ -18,7 +18,11 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
-#[command(name = "observer", version, about = "Observes every goroutine of every Go process on this machine, from outside")]
+#[command(
+    name = "observer",
+    version,
+    about = "Observes every goroutine of every Go process on this machine, from outside"
+)]
 #[command(after_help = "Set OBSERVER_LOG=debug (or a tracing filter) for more on stderr.")]
 struct Arguments {
     #[command(subcommand)]

@@ -28,7 +28,8 @@ impl Format {
 
 /// The layout of tables on this terminal.
 pub(super) fn layout() -> crate::export::text::Layout {
-    let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col).filter(|width| *width > 0);
+    let width =
+        rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col).filter(|width| *width > 0);
     crate::export::text::Layout { width: width.filter(|_| io::stdout().is_terminal()), callsites: CALLSITES }
 }
 

@@ -6,8 +6,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::export::http::{self, HttpState};
-use crate::pipeline::daemon::Daemon;
 use crate::pipeline::Options;
+use crate::pipeline::daemon::Daemon;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -33,8 +33,13 @@ const SHORTEST: Duration = Duration::from_millis(100);
 
 /// An interval between snapshots.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
-    let interval = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 15s or 500ms"))?;
-    if interval < SHORTEST { Err("at least 100ms are needed between two snapshots".to_owned()) } else { Ok(interval) }
+    let interval =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 15s or 500ms"))?;
+    if interval < SHORTEST {
+        Err("at least 100ms are needed between two snapshots".to_owned())
+    } else {
+        Ok(interval)
+    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -70,7 +70,8 @@ pub fn start_time(identity: &Identity) -> f64 {
 /// # Errors
 /// When the process has ended, or the kernel doesn't tell us.
 pub fn load_bias(pid: u32, entry: u64) -> io::Result<u64> {
-    let auxv = Process::new(i32::try_from(pid).unwrap_or(0)).and_then(|process| process.auxv()).map_err(io_error)?;
+    let auxv =
+        Process::new(i32::try_from(pid).unwrap_or(0)).and_then(|process| process.auxv()).map_err(io_error)?;
     let running = auxv.get(&AT_ENTRY).ok_or(io::ErrorKind::NotFound)?;
     Ok(running.wrapping_sub(entry))
 }

@@ -55,7 +55,8 @@ impl BuildInfo {
             match line.split_once('\t') {
                 Some(("path", path)) => info.path = Some(path.to_owned()),
                 Some(("mod", module)) => {
-                    info.module = Some(module.split('\t').take(2).collect::<Vec<_>>().join(" ").trim().to_owned());
+                    info.module =
+                        Some(module.split('\t').take(2).collect::<Vec<_>>().join(" ").trim().to_owned());
                 }
                 Some(("build", setting)) => {
                     let (key, value) = setting.split_once('=').unwrap_or((setting, ""));

@@ -72,7 +72,13 @@ impl Image {
         let header = read_header(&mut window)?;
         let (segments, dynamic) = read_segments(&mut window, &header)?;
         let sections = read_sections(&mut window, &header).unwrap_or_default();
-        Ok(Self { pie: header.e_type.get(LE) == elf::ET_DYN, entry: header.e_entry.get(LE), segments, sections, dynamic })
+        Ok(Self {
+            pie: header.e_type.get(LE) == elf::ET_DYN,
+            entry: header.e_entry.get(LE),
+            segments,
+            sections,
+            dynamic,
+        })
     }
 
     /// The section called `name`.
@@ -105,7 +111,10 @@ impl Image {
     #[must_use]
     pub fn is_text(&self, from: u64, to: u64) -> bool {
         self.segments.iter().any(|segment| {
-            segment.executable && from >= segment.address && to <= segment.address + segment.file_size && from < to
+            segment.executable
+                && from >= segment.address
+                && to <= segment.address + segment.file_size
+                && from < to
         })
     }
 

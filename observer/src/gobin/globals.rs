@@ -141,7 +141,8 @@ impl Globals {
             witnesses.extend(symbols.get(definition.symbol).map(|address| ("its symbol", *address)));
             for rule in &definition.rules {
                 let found = evidence.references(&mut references, rule.function)?;
-                let address = found.get(rule.index).and_then(|at| at.checked_sub((rule.field)(evidence.layout)));
+                let address =
+                    found.get(rule.index).and_then(|at| at.checked_sub((rule.field)(evidence.layout)));
                 witnesses.extend(address.map(|address| (rule.function, address)));
             }
             match agreed(definition.symbol, &witnesses) {

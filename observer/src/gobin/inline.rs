@@ -2,10 +2,10 @@
 //!
 //! Format: `src/runtime/symtabinl.go`; entries of 20 bytes in Go 1.19, of 16 since Go 1.20.
 
+use super::elf::Image;
 use super::error::{Error, Result};
 use super::pclntab::{Function, Pclntab};
 use super::source::{Source, Window, le32};
-use super::elf::Image;
 
 /// `PCDATA_InlTreeIndex`.
 const INDEX_TABLE: usize = 2;
@@ -60,8 +60,11 @@ fn outermost(
         let address = tree.wrapping_add(u64::from(index as u32) * size as u64);
         let at = image.offset(address).ok_or_else(|| malformed.clone())?;
         let entry = Window::scatter(source).get(at, size)?.to_vec();
-        let (name, parent) =
-            if size == 20 { (le32(&entry[12..]), le32(&entry[16..])) } else { (le32(&entry[4..]), le32(&entry[8..])) };
+        let (name, parent) = if size == 20 {
+            (le32(&entry[12..]), le32(&entry[16..]))
+        } else {
+            (le32(&entry[4..]), le32(&entry[8..]))
+        };
         let parent_pc = function.entry.wrapping_add(u64::from(parent));
         match runs.iter().find(|(end, _)| parent_pc < *end) {
             Some((_, up)) if *up >= 0 => index = *up,

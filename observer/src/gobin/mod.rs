@@ -74,7 +74,9 @@ impl Layouts {
     pub fn describe(&self, version: GoVersion) -> String {
         match self {
             Self::Measured(_) => format!("measured for Go 1.{}", version.minor),
-            Self::Tried(_, minor) => format!("not measured for Go 1.{}: Go 1.{minor}'s, with self-checks", version.minor),
+            Self::Tried(_, minor) => {
+                format!("not measured for Go 1.{}: Go 1.{minor}'s, with self-checks", version.minor)
+            }
         }
     }
 
@@ -85,9 +87,11 @@ impl Layouts {
         if let Some(layout) = layout::for_minor(version.minor) {
             return Ok(Self::Measured(layout));
         }
-        let below = (GoVersion::OLDEST.minor..version.minor).rev().find_map(|minor| Some((minor, layout::for_minor(minor)?)));
-        let (minor, layout) = below
-            .ok_or_else(|| Error::Unsupported(format!("no structure layout is known for {version}")))?;
+        let below = (GoVersion::OLDEST.minor..version.minor)
+            .rev()
+            .find_map(|minor| Some((minor, layout::for_minor(minor)?)));
+        let (minor, layout) =
+            below.ok_or_else(|| Error::Unsupported(format!("no structure layout is known for {version}")))?;
         Ok(Self::Tried(layout, minor))
     }
 }
@@ -103,8 +107,9 @@ impl GoBinary {
         let version = GoVersion::parse(&build.version)
             .ok_or_else(|| Error::Unsupported(format!("unknown Go version {:?}", build.version)))?;
         let layouts = Layouts::choose(version)?;
-        let (table, module) =
-            Pclntab::find(source, &image, |table| ModuleData::find(source, &image, &table, layouts.layout()))?;
+        let (table, module) = Pclntab::find(source, &image, |table| {
+            ModuleData::find(source, &image, &table, layouts.layout())
+        })?;
         let wanted = |name: &[u8]| {
             name.starts_with(b"runtime.")
                 && (globals::uses(name) || sites::FUNCTIONS.iter().any(|site| site.as_bytes() == name))

@@ -35,7 +35,12 @@ impl ModuleData {
     ///
     /// # Errors
     /// When the file is truncated.
-    pub fn find(source: &dyn Source, image: &Image, table: &Pclntab, layout: &Layout) -> Result<Option<Self>> {
+    pub fn find(
+        source: &dyn Source,
+        image: &Image,
+        table: &Pclntab,
+        layout: &Layout,
+    ) -> Result<Option<Self>> {
         for address in Self::candidates(source, image, table)? {
             let Ok(bytes) = image.relocated(source, address, SIZE) else { continue };
             if let Some(found) = Self::parse(&bytes, address, image, table, layout) {
@@ -47,7 +52,14 @@ impl ModuleData {
 
     fn parse(bytes: &[u8], address: u64, image: &Image, table: &Pclntab, layout: &Layout) -> Option<Self> {
         let word = |offset: usize| le64(&bytes[offset..]);
-        let found = Self { address, text: word(176), text_end: word(184), data: word(192), data_end: word(248), gofunc: None };
+        let found = Self {
+            address,
+            text: word(176),
+            text_end: word(184),
+            data: word(192),
+            data_end: word(248),
+            gofunc: None,
+        };
         let gofunc = word(usize::from(layout.moduledata.gofunc).min(SIZE - 8));
         let found = Self { gofunc: image.offset(gofunc).map(|_| gofunc), ..found };
         let names = table.address.checked_add(table.name_table)?;
@@ -71,7 +83,9 @@ impl ModuleData {
             while at < end && found.len() < MAX_CANDIDATES {
                 let chunk = window.chunk(at, end)?;
                 let hits = chunk.chunks_exact(8).enumerate().filter(|(_, word)| le64(word) == table.address);
-                found.extend(hits.map(|(index, _)| segment.address + (at - segment.offset) + 8 * index as u64));
+                found.extend(
+                    hits.map(|(index, _)| segment.address + (at - segment.offset) + 8 * index as u64),
+                );
                 at += chunk.len() as u64;
             }
         }

@@ -89,9 +89,10 @@ impl Pclntab {
         let mut found = Vec::new();
         while at < end && found.len() < MAX_CANDIDATES {
             let chunk = window.chunk(at, end)?;
-            let candidates = chunk.chunks_exact(8).enumerate().filter(|(_, word)| {
-                matches!(le32(word), MAGIC_118 | MAGIC_120) && word[4..] == [0, 0, 1, 8]
-            });
+            let candidates = chunk
+                .chunks_exact(8)
+                .enumerate()
+                .filter(|(_, word)| matches!(le32(word), MAGIC_118 | MAGIC_120) && word[4..] == [0, 0, 1, 8]);
             found.extend(candidates.map(|(index, _)| at + 8 * index as u64));
             at += chunk.len() as u64;
         }
@@ -106,12 +107,16 @@ impl Pclntab {
         let magic = le32(header);
         let [functions, names, units, files, values, table] =
             [word(1), word(4), word(5), word(6), word(7), word(8)];
-        let ascending = HEADER as u64 <= names && names < units && units < files && files < values && values < table;
+        let ascending =
+            HEADER as u64 <= names && names < units && units < files && files < values && values < table;
         let sound = matches!(magic, MAGIC_118 | MAGIC_120)
             && header[4..8] == [0, 0, 1, 8]
             && ascending
             && (1..MAX_FUNCTIONS).contains(&functions)
-            && at.checked_add(table).and_then(|end| end.checked_add(functions * 8)).is_some_and(|end| end <= source.size());
+            && at
+                .checked_add(table)
+                .and_then(|end| end.checked_add(functions * 8))
+                .is_some_and(|end| end <= source.size());
         let address = image.address(at);
         let (true, Some(address)) = (sound, address) else { return Err(malformed) };
         Ok(Self {

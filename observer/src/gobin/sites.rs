@@ -67,7 +67,8 @@ impl Sites {
             sites.take(finder.call(Probe::CreateCoroutine, "runtime.newcoro.func1", "runtime.newproc1")?);
         }
         // Go 1.22 split gdestroy off goexit0; coroutines end in gdestroy only.
-        let end = ["runtime.gdestroy", "runtime.goexit0"].into_iter().find(|name| functions.contains_key(*name));
+        let end =
+            ["runtime.gdestroy", "runtime.goexit0"].into_iter().find(|name| functions.contains_key(*name));
         sites.take(finder.behind_stack_check(Probe::Exit, end.unwrap_or("runtime.goexit0"))?);
         Ok(sites)
     }

@@ -16,7 +16,11 @@ const MAX_NAME: usize = 64;
 ///
 /// # Errors
 /// When the table is truncated.
-pub fn find(source: &dyn Source, image: &Image, names: &[&'static str]) -> Result<FxHashMap<&'static str, u64>> {
+pub fn find(
+    source: &dyn Source,
+    image: &Image,
+    names: &[&'static str],
+) -> Result<FxHashMap<&'static str, u64>> {
     let table = image.sections.iter().find(|section| section.kind == elf::SHT_SYMTAB);
     let Some(table) = table else { return Ok(FxHashMap::default()) };
     let Some(strings) = image.sections.get(table.link as usize) else { return Ok(FxHashMap::default()) };

@@ -149,7 +149,9 @@ impl History {
             views.extend(view.map(|view| (key, view)));
         }
         // Of callsites that have neither goroutines nor counts nothing is kept.
-        self.callsites.retain(|key, _| tallies.contains_key(key) || readings.counts.is_some_and(|(_, after)| after.contains_key(key)));
+        self.callsites.retain(|key, _| {
+            tallies.contains_key(key) || readings.counts.is_some_and(|(_, after)| after.contains_key(key))
+        });
         self.own.retain(|key| self.callsites.contains_key(key));
         views.sort_by(|(a_key, a), (b_key, b)| b.live.cmp(&a.live).then(a_key.cmp(b_key)));
         self.assign_series(&mut views);
@@ -172,7 +174,9 @@ impl History {
         let base = &mut self.callsites.entry(key).or_default().base;
         // A snapshot that missed descriptors can't tell what the probes missed.
         match counted {
-            Some((before, after)) if census.is_whole() => base.observe(tally.map_or(0, Tally::live), before, after),
+            Some((before, after)) if census.is_whole() => {
+                base.observe(tally.map_or(0, Tally::live), before, after)
+            }
             _ => 0,
         }
     }
@@ -192,7 +196,8 @@ impl History {
         if label.system && live == 0 {
             return None;
         }
-        let rate = |now: u64, before: u64| elapsed.map(|elapsed| per_second(now as f64 - before as f64, elapsed));
+        let rate =
+            |now: u64, before: u64| elapsed.map(|elapsed| per_second(now as f64 - before as f64, elapsed));
         let previous = callsite.counted;
         let view = CallsiteView {
             created_by: label.created_by.clone(),
@@ -223,7 +228,8 @@ impl History {
 
     /// Gives series to those with most goroutines; who has them keeps them unless far outnumbered.
     fn assign_series(&mut self, views: &mut [(CallsiteKey, CallsiteView)]) {
-        let newcomers: Vec<usize> = (0..views.len()).filter(|index| !self.own.contains(&views[*index].0)).collect();
+        let newcomers: Vec<usize> =
+            (0..views.len()).filter(|index| !self.own.contains(&views[*index].0)).collect();
         for index in newcomers {
             let (key, live) = (views[index].0, views[index].1.live);
             if self.own.len() >= self.max_series {

@@ -65,8 +65,9 @@ impl Daemon {
             scan: Clock::every(scan),
             tick: Clock::every(interval),
         };
-        let thread =
-            std::thread::Builder::new().name("observer-pipeline".to_owned()).spawn(move || turn.run(&queue))?;
+        let thread = std::thread::Builder::new()
+            .name("observer-pipeline".to_owned())
+            .spawn(move || turn.run(&queue))?;
         Ok(Self { events, thread, views })
     }
 
@@ -162,7 +163,9 @@ impl EndWatch {
                 Ok(pidfd) => {
                     self.handle.spawn(wait_for_end(pidfd, slot, self.events.clone()));
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => {
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) =>
+                {
                     self.events.send(Event::Ended(slot)).ok();
                 }
                 // No descriptors left, say: the scan is the net.

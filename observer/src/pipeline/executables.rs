@@ -58,7 +58,10 @@ pub fn read(path: &Path) -> Recognised {
         // The process has ended, or is a kernel thread.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Recognised::Foreign,
         Err(error) => {
-            return Recognised::Refused { version: None, reason: format!("the executable can't be opened: {error}") };
+            return Recognised::Refused {
+                version: None,
+                reason: format!("the executable can't be opened: {error}"),
+            };
         }
     };
     match GoBinary::analyse(&*file) {

@@ -42,7 +42,8 @@ impl Own {
     /// The observer's part of the view.
     pub(super) fn view(&mut self, prober: &mut Prober, targets: &[TargetView]) -> ObserverView {
         let (probe_hits, events_lost) = prober.totals();
-        let folded = targets.iter().flat_map(|target| &target.callsites).filter(|callsite| !callsite.own_series);
+        let folded =
+            targets.iter().flat_map(|target| &target.callsites).filter(|callsite| !callsite.own_series);
         self.folded += folded.count() as u64;
         let (cpu_seconds, resident_bytes, open_fds) = usage().unwrap_or_default();
         ObserverView {

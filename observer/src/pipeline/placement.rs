@@ -29,7 +29,9 @@ impl Placement {
     /// Finds the hierarchies.
     pub(super) fn new() -> Self {
         let hierarchies = Hierarchies::discover()
-            .inspect_err(|error| tracing::warn!(%error, "cgroups can't be read: limits and throttling are not shown"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "cgroups can't be read: limits and throttling are not shown"),
+            )
             .ok();
         Self { hierarchies, index: HashMap::new(), views: Vec::new() }
     }

@@ -51,7 +51,11 @@ impl Prober {
             Err(refusal) => refusal.clone(),
             Ok(_) => {
                 let sites = &executable.binary.sites;
-                if sites.complete() { Probing::Due(at) } else { Probing::Refused(sites.missing.join("; ").into()) }
+                if sites.complete() {
+                    Probing::Due(at)
+                } else {
+                    Probing::Refused(sites.missing.join("; ").into())
+                }
             }
         }
     }
@@ -108,9 +112,12 @@ impl Prober {
     /// Hits by probe and losses by reason, over all targets.
     pub(super) fn totals(&self) -> (BTreeMap<&'static str, u64>, BTreeMap<&'static str, u64>) {
         let Ok(probes) = &self.probes else { return Default::default() };
-        let hits = probes.hits().map(|hits| hits.into_iter().map(|(probe, count)| (probe_name(probe), count)).collect());
-        let losses =
-            probes.losses().map(|losses| losses.into_iter().map(|(loss, count)| (loss_name(loss), count)).collect());
+        let hits = probes
+            .hits()
+            .map(|hits| hits.into_iter().map(|(probe, count)| (probe_name(probe), count)).collect());
+        let losses = probes
+            .losses()
+            .map(|losses| losses.into_iter().map(|(loss, count)| (loss_name(loss), count)).collect());
         (hits.unwrap_or_default(), losses.unwrap_or_default())
     }
 

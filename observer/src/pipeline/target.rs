@@ -76,8 +76,15 @@ pub(super) struct Target {
 impl Target {
     /// A process whose executable was read.
     #[must_use]
-    pub(super) fn new(identity: Identity, slot: u64, executable: &Arc<Executable>, max_series: usize, probing: Probing) -> Self {
-        let mut target = Self::refused(identity, slot, Some(&executable.binary.build.version), "", max_series);
+    pub(super) fn new(
+        identity: Identity,
+        slot: u64,
+        executable: &Arc<Executable>,
+        max_series: usize,
+        probing: Probing,
+    ) -> Self {
+        let mut target =
+            Self::refused(identity, slot, Some(&executable.binary.build.version), "", max_series);
         target.executable = Some(executable.clone());
         target.probing = probing;
         match process::load_bias(identity.pid, executable.binary.image.entry) {
@@ -99,7 +106,13 @@ impl Target {
 
     /// A Go process that can't be observed.
     #[must_use]
-    pub(super) fn refused(identity: Identity, slot: u64, version: Option<&str>, reason: &str, max_series: usize) -> Self {
+    pub(super) fn refused(
+        identity: Identity,
+        slot: u64,
+        version: Option<&str>,
+        reason: &str,
+        max_series: usize,
+    ) -> Self {
         let exe = process::exe_name(identity.pid).unwrap_or_default();
         let base = exe.rsplit('/').next().unwrap_or_default();
         Self {
@@ -122,7 +135,11 @@ impl Target {
     ///
     /// # Errors
     /// Why there is none, with the reason's name in metrics.
-    pub(super) fn snapshot(&mut self, worker: &mut Worker, patience: Duration) -> Result<Snapshot, (&'static str, Arc<str>)> {
+    pub(super) fn snapshot(
+        &mut self,
+        worker: &mut Worker,
+        patience: Duration,
+    ) -> Result<Snapshot, (&'static str, Arc<str>)> {
         let mut reader = match std::mem::replace(&mut self.reading, Reading::Never("".into())) {
             Reading::Ready(reader) => reader,
             Reading::Late(late) => match late.poll() {
@@ -131,7 +148,9 @@ impl Target {
                     self.reading = Reading::Late(late);
                     return Err(("deadline", "its memory does not answer".into()));
                 }
-                Err(()) => return Err(self.never("reading it failed by a mistake in observer: please report it")),
+                Err(()) => {
+                    return Err(self.never("reading it failed by a mistake in observer: please report it"));
+                }
             },
             Reading::Never(reason) => return Err(self.never(&reason)),
         };
@@ -149,7 +168,9 @@ impl Target {
                 self.reading = Reading::Late(late);
                 Err(("deadline", SnapshotError::Deadline(patience).to_string().into()))
             }
-            Err(Failure::Panicked) => Err(self.never("reading it failed by a mistake in observer: please report it")),
+            Err(Failure::Panicked) => {
+                Err(self.never("reading it failed by a mistake in observer: please report it"))
+            }
         }
     }
 
@@ -159,7 +180,13 @@ impl Target {
     }
 
     /// Looks up the names of all callsites in a snapshot and in counts that have none yet.
-    pub(super) fn learn_names(&mut self, worker: &mut Worker, patience: Duration, snapshot: &Snapshot, counts: Option<&Counts>) {
+    pub(super) fn learn_names(
+        &mut self,
+        worker: &mut Worker,
+        patience: Duration,
+        snapshot: &Snapshot,
+        counts: Option<&Counts>,
+    ) {
         let Some(executable) = self.executable.clone() else { return };
         if self.names.len() > MAX_NAMES {
             self.names.clear();

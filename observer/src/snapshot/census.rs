@@ -247,7 +247,12 @@ mod tests {
     fn callsites_are_bounded() {
         let mut census = Census::default();
         for gopc in 0..2 * MAX_CALLSITES as u64 {
-            census.count(&goroutine(gopc, Status::Waiting), Some(gopc as f64), || EntryClass::User, |_| false);
+            census.count(
+                &goroutine(gopc, Status::Waiting),
+                Some(gopc as f64),
+                || EntryClass::User,
+                |_| false,
+            );
         }
         assert_eq!(census.callsites.len(), MAX_CALLSITES + 1);
         assert_eq!(census.user, 2 * MAX_CALLSITES as u64);

@@ -32,7 +32,9 @@ pub enum SnapshotError {
     #[error("{0}")]
     Denied(Fault),
     /// What stands in memory isn't what stands in the file.
-    #[error("its memory doesn't hold the executable that was read: it may be starting, or has replaced itself")]
+    #[error(
+        "its memory doesn't hold the executable that was read: it may be starting, or has replaced itself"
+    )]
     OtherProgram,
     /// A global variable wasn't found in the executable.
     #[error("the executable doesn't tell where the runtime keeps its goroutines: {0}")]
@@ -204,7 +206,8 @@ impl Reader {
                     continue;
                 }
                 Ok(read) => {
-                    for (slot, bytes) in slots[next..end].iter_mut().zip(batch.descriptors(read, fields.end)) {
+                    for (slot, bytes) in slots[next..end].iter_mut().zip(batch.descriptors(read, fields.end))
+                    {
                         looked_at += 1;
                         next += 1;
                         self.count_one(slot, bytes, &fields, now, reasons, &mut census);
@@ -334,7 +337,8 @@ impl Fields {
             entry: at(g.startpc),
             end: 0,
         };
-        let words = [fields.status, fields.back, fields.id, fields.gopc, fields.entry, fields.parent.unwrap_or(0)];
+        let words =
+            [fields.status, fields.back, fields.id, fields.gopc, fields.entry, fields.parent.unwrap_or(0)];
         let end = words.into_iter().max().unwrap_or(0).max(fields.reason).max(fields.tracking) + 8;
         Self { end, ..fields }
     }

@@ -78,8 +78,10 @@ impl Reader<'_> {
         let heap_live = usize::from(self.layout.gc_controller.heap_live);
         let Some(bytes) = self.global(self.globals.gc_controller, heap_live + 8)? else { return Ok(()) };
         let at = |offset: u16| &bytes[usize::from(offset)..];
-        settings.gogc_percent = Some(le32(at(self.layout.gc_controller.gc_percent)) as i32).filter(|percent| *percent >= -1);
-        settings.gomemlimit_bytes = Some(le64(at(self.layout.gc_controller.memory_limit))).filter(|limit| *limit < NO_LIMIT);
+        settings.gogc_percent =
+            Some(le32(at(self.layout.gc_controller.gc_percent)) as i32).filter(|percent| *percent >= -1);
+        settings.gomemlimit_bytes =
+            Some(le64(at(self.layout.gc_controller.memory_limit))).filter(|limit| *limit < NO_LIMIT);
         settings.heap_live_bytes = Some(le64(&bytes[heap_live..])).filter(|_| measured);
         Ok(())
     }

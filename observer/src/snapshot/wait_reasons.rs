@@ -45,7 +45,11 @@ impl WaitReasons {
     /// The name of a reason; `unknown` for one that the table doesn't have.
     #[must_use]
     pub fn name(&self, reason: u8) -> Arc<str> {
-        self.names.get(usize::from(reason)).filter(|name| !name.is_empty()).cloned().unwrap_or_else(|| "unknown".into())
+        self.names
+            .get(usize::from(reason))
+            .filter(|name| !name.is_empty())
+            .cloned()
+            .unwrap_or_else(|| "unknown".into())
     }
 
     /// Number of reasons.
@@ -63,7 +67,10 @@ impl WaitReasons {
     /// Whether goroutines that run finalizers or cleanups wait for work with this reason.
     #[must_use]
     pub fn is_callback_idle(&self, reason: u8) -> bool {
-        matches!(self.names.get(usize::from(reason)).map(|name| &**name), Some("finalizer wait" | "cleanup wait"))
+        matches!(
+            self.names.get(usize::from(reason)).map(|name| &**name),
+            Some("finalizer wait" | "cleanup wait")
+        )
     }
 }
 
