@@ -202,14 +202,17 @@ fn limited() -> CgroupView {
         periods: Some(36_000),
         throttled_periods: Some(30_000),
         throttled_seconds: Some(8_006.75),
+        binding: None,
     });
     cgroup.memory = Some(MemoryView {
         limit_bytes: Some(Limit { value: 2 << 30, binding: "/kubepods/pod1/c1".into(), level: 0 }),
         usage_bytes: Some(1_610_612_736),
+        binding_usage_bytes: None,
     });
     cgroup.pids = Some(PidsView {
         limit: Some(Limit { value: 100, binding: "/".into(), level: 12 }),
         current: Some(98),
+        binding_current: None,
     });
     cgroup
 }
@@ -218,7 +221,7 @@ fn unlimited() -> CgroupView {
     let mut cgroup = CgroupView { path: format!("/system.slice/{HOSTILE}").into(), ..CgroupView::default() };
     cgroup.owner.unit = Some(HOSTILE.into());
     cgroup.cpu = Some(CpuView { usage_seconds: Some(1.5), periods: Some(0), ..CpuView::default() });
-    cgroup.memory = Some(MemoryView { limit_bytes: None, usage_bytes: Some(4096) });
+    cgroup.memory = Some(MemoryView { usage_bytes: Some(4096), ..MemoryView::default() });
     cgroup
 }
 
