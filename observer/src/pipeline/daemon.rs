@@ -3,7 +3,8 @@
 //! tokio tasks wait for what the kernel tells (a process executed a program, a process ended); the thread
 //! does the rest in order, and publishes views.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -14,6 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::{Options, Pipeline};
 use crate::discover::process;
@@ -61,7 +63,7 @@ impl Daemon {
         let turn = Turn {
             pipeline,
             publish,
-            ends: EndWatch { handle: Handle::current(), events: events.clone(), watched: HashSet::new() },
+            ends: EndWatch { handle: Handle::current(), events: events.clone(), watched: HashMap::new() },
             scan: Clock::every(scan),
             tick: Clock::every(interval),
         };
@@ -148,20 +150,27 @@ impl Turn {
 struct EndWatch {
     handle: Handle,
     events: Sender<Event>,
-    watched: HashSet<u64>,
+    /// By slot. A process that executes another program is another target, and outlives this one.
+    watched: HashMap<u64, Option<AbortHandle>>,
 }
 
 impl EndWatch {
     fn watch_new(&mut self, pipeline: &Pipeline) {
-        let targets: Vec<(u32, u64)> = pipeline.targets().collect();
-        self.watched.retain(|slot| targets.iter().any(|(_, known)| known == slot));
-        for (pid, slot) in targets {
-            if !self.watched.insert(slot) {
-                continue;
+        let targets: HashMap<u64, u32> = pipeline.targets().map(|(pid, slot)| (slot, pid)).collect();
+        self.watched.retain(|slot, wait| {
+            let keep = targets.contains_key(slot);
+            if let (false, Some(wait)) = (keep, wait) {
+                wait.abort();
             }
+            keep
+        });
+        for (slot, pid) in targets {
+            let Entry::Vacant(vacant) = self.watched.entry(slot) else { continue };
+            let mut wait = None;
             match process::pidfd(pid) {
                 Ok(pidfd) => {
-                    self.handle.spawn(wait_for_end(pidfd, slot, self.events.clone()));
+                    let task = self.handle.spawn(wait_for_end(pidfd, slot, self.events.clone()));
+                    wait = Some(task.abort_handle());
                 }
                 Err(error)
                     if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) =>
@@ -171,6 +180,7 @@ impl EndWatch {
                 // No descriptors left, say: the scan is the net.
                 Err(error) => tracing::debug!(pid, %error, "no pidfd"),
             }
+            vacant.insert(wait);
         }
     }
 }
