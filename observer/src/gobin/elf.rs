@@ -118,6 +118,14 @@ impl Image {
         })
     }
 
+    /// Whether an address is in a writable segment.
+    #[must_use]
+    pub fn is_writable(&self, address: u64) -> bool {
+        self.segments.iter().any(|segment| {
+            segment.writable && address >= segment.address && address - segment.address < segment.memory_size
+        })
+    }
+
     /// `len` bytes at each of some link-time addresses, with a PIE's relative relocations applied for a load
     /// bias of 0: (address, bytes). `addresses` ascend; those whose bytes are not in the file are left out.
     /// The relocation table is read once.

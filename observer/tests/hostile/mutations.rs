@@ -14,7 +14,7 @@ use crate::random::Random;
 
 /// Mutated files per region.
 const CASES: u64 = 40;
-const PROGRAM: &str = "package main\n\nfunc work(n int) { select {} }\n\nfunc main() {\n\tfor i := 0; i < 3; i++ {\n\t\tgo work(i)\n\t}\n\tselect {}\n}\n";
+const PROGRAM: &str = "package main\n\nimport \"fmt\"\n\nfunc work(n int) { select {} }\n\nfunc main() {\n\tfor i := 0; i < 3; i++ {\n\t\tgo work(i)\n\t}\n\tfmt.Println(1)\n\tselect {}\n}\n";
 
 /// A file of which some bytes are others, and which may end early.
 struct Mutated<'a> {
