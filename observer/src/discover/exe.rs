@@ -107,3 +107,42 @@ impl ExeFile {
         self.file.read_exact_at(buf, offset)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::{Contents, ExeFile};
+
+    /// A file that is overwritten in place, with its time of modification set back, holds other contents; the
+    /// file is the same.
+    #[test]
+    fn overwritten_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        fs::write(&path, "one").unwrap();
+        let before = Contents::of(&path).unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        // The clock of a file system may be coarse.
+        while Contents::of(&path).unwrap().changed == before.changed {
+            fs::write(&path, "two").unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        }
+        let after = Contents::of(&path).unwrap();
+        assert_eq!(after.file, before.file);
+        assert_ne!(after, before);
+        assert_eq!(ExeFile::open(&path).unwrap().contents().unwrap(), after);
+    }
+
+    /// Removing the file of a running process makes it no other process.
+    #[test]
+    fn removed_while_it_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("program"), folder.path().join("link"));
+        fs::write(&path, "one").unwrap();
+        fs::hard_link(&path, &other).unwrap();
+        let before = Contents::of(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(Contents::of(&other).unwrap().file, before.file);
+    }
+}

@@ -29,6 +29,9 @@ const SCAN_WITHOUT_EVENTS: Duration = Duration::from_secs(2);
 /// Probes are put into targets for at most so long before events are looked at again.
 const ATTACH_SLICE: Duration = Duration::from_millis(200);
 
+/// Events are handled for at most so long before clocks are looked at again.
+const EVENT_SLICE: Duration = Duration::from_millis(200);
+
 enum Event {
     /// A process executed a program.
     Exec(u32),
@@ -129,13 +132,33 @@ impl Turn {
                 self.publish.send_replace(Some(Arc::new(view)));
             }
             self.ends.watch_new(&self.pipeline);
-            match queue.recv_timeout(self.pause()) {
-                Ok(Event::Exec(pid)) => self.pipeline.look_at(pid),
-                Ok(Event::Ended(slot)) => self.pipeline.ended(slot),
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
+            let event = match queue.recv_timeout(self.pause()) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            // Not one event for each tick: where ticks take long, they would pile up.
+            let until = Instant::now() + EVENT_SLICE;
+            let more = queue.try_iter();
+            for event in event.into_iter().chain(more) {
+                if !self.handle(event) {
+                    return;
+                }
+                if Instant::now() > until {
+                    break;
+                }
             }
         }
+    }
+
+    /// Whether to go on.
+    fn handle(&mut self, event: Event) -> bool {
+        match event {
+            Event::Exec(pid) => self.pipeline.look_at(pid),
+            Event::Ended(slot) => self.pipeline.ended(slot),
+            Event::Stop => return false,
+        }
+        true
     }
 
     /// How long there is nothing to do unless something happens.
@@ -200,5 +223,28 @@ async fn forward_execs(mut execs: ExecWatch, events: Sender<Event>) {
         if events.send(Event::Exec(pid)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tokio::runtime::Handle;
+
+    use super::{EndWatch, Pipeline};
+    use crate::pipeline::Options;
+
+    /// Nobody goes on waiting for the end of a process that is no target any more: one that executes program
+    /// after program would take a descriptor each time.
+    #[tokio::test]
+    async fn a_wait_ends_with_its_target() {
+        let (events, _queue) = std::sync::mpsc::channel();
+        let wait = tokio::spawn(std::future::pending::<()>());
+        let watched = HashMap::from([(7, Some(wait.abort_handle()))]);
+        let mut ends = EndWatch { handle: Handle::current(), events, watched };
+        ends.watch_new(&Pipeline::new(Options { probes: false, ..Options::default() }));
+        assert!(ends.watched.is_empty());
+        assert!(wait.await.unwrap_err().is_cancelled());
     }
 }

@@ -179,3 +179,69 @@ impl Executables {
         self.known.insert(contents, remembered);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::super::worker::{Failure, Worker};
+    use super::{Contents, Examined, Executables, Known, Recognised, examine};
+
+    fn foreign(contents: Contents, lasting: bool) -> Examined {
+        Examined { contents: Some(contents), answer: Recognised::Foreign, lasting }
+    }
+
+    fn contents() -> [Contents; 2] {
+        let folder = tempfile::tempdir().unwrap();
+        ["a", "b"].map(|name| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            Contents::of(&path).unwrap()
+        })
+    }
+
+    /// A process that ended before its file was opened says nothing about the file, and an answer that came
+    /// of an I/O error is asked for again.
+    #[test]
+    fn what_may_pass_is_not_remembered() {
+        let gone = examine(Path::new("/proc/0/exe"));
+        assert!(gone.contents.is_none() && !gone.lasting);
+        let [file, _] = contents();
+        let mut executables = Executables::default();
+        executables.put(&gone);
+        executables.put(&foreign(file, false));
+        assert!(matches!(executables.get(&file), Known::No));
+        executables.put(&foreign(file, true));
+        assert!(matches!(executables.get(&file), Known::Yes(Recognised::Foreign)));
+    }
+
+    /// A file that is read for long is read by one thread only, and its answer is used when it comes; unless
+    /// it is about another file, which the process had executed meanwhile.
+    #[test]
+    fn a_late_answer() {
+        for other in [false, true] {
+            let [file, another] = contents();
+            let mut executables = Executables::default();
+            let (release, gate) = mpsc::channel::<()>();
+            let answer = foreign(if other { another } else { file }, true);
+            let late = Worker::new().run(Duration::from_millis(10), move || {
+                gate.recv().ok();
+                answer
+            });
+            let Err(Failure::Late(late)) = late else { panic!("it ended by itself") };
+            executables.put_late(file, late);
+            assert!(matches!(executables.get(&file), Known::Late));
+            release.send(()).unwrap();
+            let known = loop {
+                match executables.get(&file) {
+                    Known::Late => std::thread::yield_now(),
+                    known => break known,
+                }
+            };
+            assert_eq!(matches!(known, Known::Yes(Recognised::Foreign)), !other);
+            assert_eq!(matches!(executables.get(&another), Known::Yes(_)), other);
+        }
+    }
+}

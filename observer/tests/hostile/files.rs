@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use observer::gobin::error::Error;
 use observer::gobin::source::Source;
+use observer::pipeline::executables::{self, Recognised};
 
 use crate::counted::examine;
 use crate::random::Random;
@@ -209,4 +210,16 @@ impl Source for Sparse<'_> {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(buf, offset)
     }
+}
+
+/// A program of a Go version without the newer build information is known to be Go, and refused for that.
+#[test]
+fn older_than_any_layout() {
+    let mut file = Synthetic::new();
+    file.put(0x200 + 15, &[0]);
+    let named = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(named.path(), &file.0).unwrap();
+    let Recognised::Refused { version, reason } = executables::read(named.path()) else { panic!("taken") };
+    assert_eq!(version.as_deref(), Some("before go1.18"));
+    assert!(reason.contains("Go 1.17 or older"), "{reason}");
 }
