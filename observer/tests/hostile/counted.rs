@@ -23,7 +23,7 @@ impl<'a> Counted<'a> {
         Self { source, bytes: Cell::new(0), reads: Cell::new(0) }
     }
 
-    fn assert_bounded(&self, limit: u64, what: &str) {
+    pub(crate) fn assert_bounded(&self, limit: u64, what: &str) {
         assert!(self.bytes.get() <= limit, "{what}: {} bytes were read", self.bytes.get());
         assert!(self.reads.get() <= limit / 4096 + 1, "{what}: {} reads", self.reads.get());
         self.bytes.set(0);
