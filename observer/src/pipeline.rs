@@ -285,6 +285,9 @@ impl Pipeline {
             let Some(target) = self.targets.get_mut(&pid) else { continue };
             match target.snapshot(&mut self.worker, self.options.patience) {
                 Ok(snapshot) => {
+                    if target.probing == Probing::Unproven {
+                        target.probing = Probing::Due(now);
+                    }
                     self.own.snapshot_taken(snapshot.ended - snapshot.began);
                     snapshots.insert(pid, Ok(snapshot));
                 }

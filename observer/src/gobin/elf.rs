@@ -71,6 +71,10 @@ impl Image {
         let mut window = Window::scatter(source);
         let header = read_header(&mut window)?;
         let (segments, dynamic) = read_segments(&mut window, &header)?;
+        if let Some(cut) = segments.iter().find(|segment| segment.offset + segment.file_size > source.size())
+        {
+            return Err(Error::Truncated { at: cut.offset + cut.file_size });
+        }
         let sections = read_sections(&mut window, &header).unwrap_or_default();
         Ok(Self {
             pie: header.e_type.get(LE) == elf::ET_DYN,

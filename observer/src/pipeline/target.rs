@@ -29,6 +29,8 @@ const MAX_TEXT: usize = 256;
 pub(super) enum Probing {
     /// They are not wanted.
     Off,
+    /// They wait for a snapshot to prove that a layout that was not measured for this Go version fits.
+    Unproven,
     /// They will be put there at this time, unless the process ends before.
     Due(Instant),
     /// They count, since this time.
