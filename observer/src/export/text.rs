@@ -190,7 +190,8 @@ fn goroutine_lines(text: &mut String, counts: &GoroutinesView) {
     if !states.is_empty() {
         _ = write!(text, ": {}", states.join(", "));
     }
-    _ = writeln!(text, " (and {} system)", counts.system);
+    let took = counts.duration.as_secs_f64() * 1000.0;
+    _ = writeln!(text, " (and {} system), read in {took:.1} ms", counts.system);
     if !counts.wait_reasons.is_empty() {
         let reasons = counts.wait_reasons.iter().map(|(reason, count)| (&**reason, *count));
         _ = writeln!(text, "waiting: {}", top(reasons, REASONS_IN_HEADER, ", "));

@@ -2,6 +2,8 @@
 //!
 //! Format: `src/runtime/symtabinl.go`; entries of 20 bytes in Go 1.19, of 16 since Go 1.20.
 
+use rustc_hash::FxHashSet;
+
 use super::elf::Image;
 use super::error::{Error, Result};
 use super::pclntab::{Function, Pclntab};
@@ -13,6 +15,8 @@ const INDEX_TABLE: usize = 2;
 const TREE: usize = 3;
 /// Nesting beyond this is a cycle: the compiler's own limit is far lower.
 const MAX_DEPTH: usize = 64;
+/// Different entries of one tree that are followed: those who ask want to know whether there is just one.
+const MAX_ENTRIES: usize = 64;
 
 /// What was inlined into one function.
 #[derive(Debug, Default)]
@@ -56,9 +60,12 @@ pub fn direct(
     };
     let tree = gofunc.wrapping_add(u64::from(tree));
     let runs = table.runs(source, indices, function)?;
+    let mut indices: Vec<i32> = runs.iter().map(|(_, index)| *index).filter(|index| *index >= 0).collect();
+    let mut seen = FxHashSet::default();
+    indices.retain(|index| seen.insert(*index));
     let mut names: Vec<String> = Vec::new();
-    for (_, index) in runs.iter().filter(|(_, index)| *index >= 0) {
-        let name = outermost(source, image, table, function, &runs, tree, *index)?;
+    for index in indices.into_iter().take(MAX_ENTRIES) {
+        let name = outermost(source, image, table, function, &runs, tree, index)?;
         if !names.contains(&name) {
             names.push(name);
         }
@@ -78,10 +85,11 @@ fn outermost(
 ) -> Result<String> {
     let size = table.inline_entry_size();
     let malformed = Error::Malformed { what: "inline tree", at: tree };
+    let mut window = Window::scatter(source);
     for _ in 0..MAX_DEPTH {
         let address = tree.wrapping_add(u64::from(index as u32) * size as u64);
         let at = image.offset(address).ok_or_else(|| malformed.clone())?;
-        let entry = Window::scatter(source).get(at, size)?.to_vec();
+        let entry = window.get(at, size)?;
         let (name, parent) = if size == 20 {
             (le32(&entry[12..]), le32(&entry[16..]))
         } else {

@@ -5,10 +5,15 @@ use super::code::Code;
 use super::error::Result;
 use super::inline::{self, Inlined};
 use super::pclntab::Function;
-use super::source::Source;
+use super::source::{Budget, Source};
 
 /// The most of a name that is kept; compilers make much longer ones for generics and closures.
 const MAX_NAME: usize = 256;
+
+/// What naming one callsite may read: some binary searches, and the tables and code of a small function.
+const MAX_READ: u64 = 4 << 20;
+/// Direct calls of a wrapper that are looked up: it calls what it wraps, and the runtime.
+const MAX_CALLS: usize = 16;
 
 /// One `go` statement in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,7 @@ impl GoBinary {
     /// # Errors
     /// When the function table is malformed.
     pub fn callsite(&self, source: &dyn Source, gopc: u64, entry: u64) -> Result<CallsiteName> {
+        let source: &dyn Source = &Budget::new(source, MAX_READ);
         let entry = self.entry_name(source, entry)?;
         if entry == "runtime.main" {
             // The start-up code makes the main goroutine; what it leaves as gopc is no `go` statement.
@@ -79,7 +85,8 @@ impl GoBinary {
             return Ok(String::new());
         };
         if function.id == self.wrapper_id()
-            && let Some(wrapped) = self.wrapped(source, &function)?
+            // Its own name is better than none.
+            && let Ok(Some(wrapped)) = self.wrapped(source, &function)
         {
             return Ok(display(&wrapped));
         }
@@ -95,11 +102,9 @@ impl GoBinary {
         };
         let mut names = std::mem::take(&mut inlined.names);
         let code = Code::read(source, &self.image, wrapper)?;
-        for target in code.direct_calls() {
-            // What an inlined function calls is not called by the wrapper.
-            if code.call_of(target).is_some_and(|call| inlined.covers(call.ip())) {
-                continue;
-            }
+        // What an inlined function calls is not called by the wrapper.
+        let own = code.direct_calls().filter(|(at, _)| !inlined.covers(*at)).take(MAX_CALLS);
+        for (_, target) in own {
             if let Some(callee) = self.table.lookup(source, self.module.text, target)? {
                 let name = self.table.name(source, &callee)?;
                 if !names.contains(&name) {
