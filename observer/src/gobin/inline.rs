@@ -14,9 +14,98 @@ const TREE: usize = 3;
 /// Nesting beyond this is a cycle: the compiler's own limit is far lower.
 const MAX_DEPTH: usize = 64;
 
+/// One call that the compiler replaced by the called function's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inlined {
+    /// The called function's name, as an offset in the name table.
+    pub name: u32,
+    /// What the runtime knows it as.
+    pub id: u8,
+    /// Link-time address that has the source position of the call.
+    pub call: u64,
+}
+
+/// The inline tree of one function.
+pub struct Tree<'a> {
+    source: &'a dyn Source,
+    image: &'a Image,
+    address: u64,
+    entry_size: usize,
+    entry: u64,
+    /// Which node an address belongs to: (address behind the run, index; −1 = the function itself).
+    runs: Vec<(u64, i32)>,
+}
+
+impl<'a> Tree<'a> {
+    /// The tree of `function`; `None` when nothing was inlined into it. `gofunc` is the link-time address that
+    /// function data is relative to (`moduledata.gofunc`).
+    ///
+    /// # Errors
+    /// When a table is malformed or truncated.
+    pub fn read(
+        source: &'a dyn Source,
+        image: &'a Image,
+        table: &Pclntab,
+        function: &Function,
+        gofunc: u64,
+    ) -> Result<Option<Self>> {
+        let (Some(indices), Some(tree)) =
+            (table.pcdata(source, function, INDEX_TABLE)?, table.funcdata(source, function, TREE)?)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            source,
+            image,
+            address: gofunc.wrapping_add(u64::from(tree)),
+            entry_size: table.inline_entry_size(),
+            entry: function.entry,
+            runs: table.runs(source, indices, function)?,
+        }))
+    }
+
+    /// The inlined calls that `pc` is in, the innermost first; empty where it is in the function itself.
+    ///
+    /// # Errors
+    /// When the tree is malformed or truncated.
+    pub fn calls(&self, pc: u64) -> Result<Vec<Inlined>> {
+        let mut calls = Vec::new();
+        let mut index = self.index(pc);
+        while let Some(node) = index {
+            if calls.len() == MAX_DEPTH {
+                return Err(self.malformed());
+            }
+            let call = self.node(node)?;
+            index = self.index(call.call);
+            calls.push(call);
+        }
+        Ok(calls)
+    }
+
+    fn index(&self, pc: u64) -> Option<u32> {
+        let (_, index) = self.runs.iter().find(|(end, _)| pc < *end)?;
+        u32::try_from(*index).ok()
+    }
+
+    fn node(&self, index: u32) -> Result<Inlined> {
+        let address = self.address.wrapping_add(u64::from(index) * self.entry_size as u64);
+        let at = self.image.offset(address).ok_or_else(|| self.malformed())?;
+        let mut window = Window::scatter(self.source);
+        let node = window.get(at, self.entry_size)?;
+        let (id, name, parent) = if self.entry_size == 20 {
+            (node[2], le32(&node[12..]), le32(&node[16..]))
+        } else {
+            (node[0], le32(&node[4..]), le32(&node[8..]))
+        };
+        Ok(Inlined { name, id, call: self.entry.wrapping_add(u64::from(parent)) })
+    }
+
+    fn malformed(&self) -> Error {
+        Error::Malformed { what: "inline tree", at: self.address }
+    }
+}
+
 /// The names of the functions inlined directly into `function`, each once, in the order of their code.
-///
-/// `gofunc` is the link-time address that function data is relative to (`moduledata.gofunc`).
 ///
 /// # Errors
 /// When a table is malformed or truncated.
@@ -27,49 +116,15 @@ pub fn direct(
     function: &Function,
     gofunc: u64,
 ) -> Result<Vec<String>> {
-    let (Some(indices), Some(tree)) =
-        (table.pcdata(source, function, INDEX_TABLE)?, table.funcdata(source, function, TREE)?)
-    else {
-        return Ok(Vec::new());
-    };
-    let tree = gofunc.wrapping_add(u64::from(tree));
-    let runs = table.runs(source, indices, function)?;
+    let Some(tree) = Tree::read(source, image, table, function, gofunc)? else { return Ok(Vec::new()) };
     let mut names: Vec<String> = Vec::new();
-    for (_, index) in runs.iter().filter(|(_, index)| *index >= 0) {
-        let name = outermost(source, image, table, function, &runs, tree, *index)?;
-        if !names.contains(&name) {
-            names.push(name);
+    for (end, _) in &tree.runs {
+        if let Some(outermost) = tree.calls(end.saturating_sub(1))?.last() {
+            let name = table.name_at(source, outermost.name)?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
     }
     Ok(names)
-}
-
-/// Follows the parents of a tree entry up to the one that stands in the function itself.
-fn outermost(
-    source: &dyn Source,
-    image: &Image,
-    table: &Pclntab,
-    function: &Function,
-    runs: &[(u64, i32)],
-    tree: u64,
-    mut index: i32,
-) -> Result<String> {
-    let size = table.inline_entry_size();
-    let malformed = Error::Malformed { what: "inline tree", at: tree };
-    for _ in 0..MAX_DEPTH {
-        let address = tree.wrapping_add(u64::from(index as u32) * size as u64);
-        let at = image.offset(address).ok_or_else(|| malformed.clone())?;
-        let entry = Window::scatter(source).get(at, size)?.to_vec();
-        let (name, parent) = if size == 20 {
-            (le32(&entry[12..]), le32(&entry[16..]))
-        } else {
-            (le32(&entry[4..]), le32(&entry[8..]))
-        };
-        let parent_pc = function.entry.wrapping_add(u64::from(parent));
-        match runs.iter().find(|(end, _)| parent_pc < *end) {
-            Some((_, up)) if *up >= 0 => index = *up,
-            _ => return table.name_at(source, name),
-        }
-    }
-    Err(malformed)
 }

@@ -1,0 +1,186 @@
+//! Source positions of a stack: every program counter becomes the functions that it is in, those inlined
+//! there included, and what the compiler made for itself is left out.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::GoBinary;
+use super::error::Result;
+use super::inline::Tree;
+use super::kind::Kind;
+use super::naming::display;
+use super::pclntab::Function;
+use super::source::Source;
+use super::version::GoVersion;
+use crate::text::{printable, truncated};
+
+/// More program counters than the stacks of a real program hold at one time.
+const MAX_KNOWN: usize = 1 << 16;
+/// The most of a function's name and of a file's that is kept.
+const MAX_NAME: usize = 1024;
+
+/// One function on a stack. Texts are fit to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its name as the runtime prints it.
+    pub function: Arc<str>,
+    /// Its name as the linker wrote it.
+    pub linked: Arc<str>,
+    /// Source file; empty when it isn't known.
+    pub file: Arc<str>,
+    /// Line of the call, or of what it was about to run; 0 when it isn't known.
+    pub line: u32,
+    /// Where it goes on, in the target. Of a function that was inlined, or has one inlined into it here: behind
+    /// an instruction that has the line.
+    pub pc: u64,
+    /// Where the code goes on that it is in, in the target.
+    pub resume: u64,
+    /// First instruction of the function that holds this code, in the target.
+    pub entry: u64,
+    /// What the runtime knows it as.
+    pub kind: Kind,
+    /// It was inlined into the next frame.
+    pub inlined: bool,
+}
+
+/// Link-time addresses of one frame.
+struct Position {
+    /// What has its line.
+    line: u64,
+    pc: u64,
+    resume: u64,
+}
+
+/// Turns stacks into frames and remembers what it looked up.
+pub struct Frames {
+    binary: Arc<GoBinary>,
+    source: Arc<dyn Source + Send + Sync>,
+    bias: u64,
+    known: FxHashMap<(u64, bool), Arc<[Frame]>>,
+    texts: FxHashSet<Arc<str>>,
+}
+
+impl Frames {
+    /// `bias` = load address − link-time address.
+    #[must_use]
+    pub fn new(binary: Arc<GoBinary>, source: Arc<dyn Source + Send + Sync>, bias: u64) -> Self {
+        Self { binary, source, bias, known: FxHashMap::default(), texts: FxHashSet::default() }
+    }
+
+    /// The Go version of the executable.
+    #[must_use]
+    pub fn version(&self) -> GoVersion {
+        self.binary.version
+    }
+
+    /// The frames of a stack, given as the program counters of its functions, the innermost first, as the
+    /// unwinder found them. A program counter that belongs to no function is left out.
+    pub fn of_stack(&mut self, pcs: &[u64]) -> Vec<Frame> {
+        let mut frames = Vec::with_capacity(pcs.len());
+        let (mut interrupted, mut callee) = (false, Kind::Ordinary);
+        for pc in pcs {
+            let here = self.at(*pc, interrupted);
+            for frame in here.iter() {
+                if frame.kind != Kind::Wrapper || callee.shows_wrapper() {
+                    frames.push(frame.clone());
+                }
+                callee = frame.kind;
+            }
+            interrupted = callee.interrupts();
+        }
+        frames
+    }
+
+    /// The `go` statement behind a creation PC, in the function that the runtime names as the creator. `None`
+    /// when it is in no function.
+    pub fn creator(&mut self, gopc: u64) -> Option<Frame> {
+        let here = self.at(gopc, false);
+        // The runtime names the function that holds the code, with the line of what is inlined there.
+        let (innermost, function) = (here.first()?, here.last()?);
+        Some(Frame { file: innermost.file.clone(), line: innermost.line, ..function.clone() })
+    }
+
+    /// The function that a goroutine runs; of a wrapper what it wraps.
+    pub fn entry(&mut self, pc: u64) -> Arc<str> {
+        let name = self.binary.entry_name(&*self.source, pc.wrapping_sub(self.bias)).unwrap_or_default();
+        self.text(name)
+    }
+
+    /// What a program counter is in, the innermost function first. `interrupted`: it is the next instruction,
+    /// not the return address of a call.
+    fn at(&mut self, pc: u64, interrupted: bool) -> Arc<[Frame]> {
+        if let Some(frames) = self.known.get(&(pc, interrupted)) {
+            return frames.clone();
+        }
+        let frames: Arc<[Frame]> = self.look_up(pc, interrupted).unwrap_or_default().into();
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
+            self.texts.clear();
+        }
+        self.known.insert((pc, interrupted), frames.clone());
+        frames
+    }
+
+    fn look_up(&mut self, pc: u64, interrupted: bool) -> Result<Vec<Frame>> {
+        let (binary, source) = (self.binary.clone(), self.source.clone());
+        let linked = pc.wrapping_sub(self.bias);
+        let Some(function) = binary.table.lookup(&*source, binary.module.text, linked)? else {
+            return Ok(Vec::new());
+        };
+        // A return address may be the next statement's, or even another function's inlined body.
+        let back = u64::from(!interrupted && linked > function.entry);
+        let mut at = linked - back;
+        let tree = match binary.module.gofunc {
+            Some(gofunc) => Tree::read(&*source, &binary.image, &binary.table, &function, gofunc)?,
+            None => None,
+        };
+        let mut frames = Vec::new();
+        for call in tree.map_or(Ok(Vec::new()), |tree| tree.calls(at))? {
+            let name = binary.table.name_at(&*source, call.name)?;
+            let here = Position { line: at, pc: at + 1, resume: linked };
+            let frame = self.frame(&function, name, call.id, here, true)?;
+            frames.push(frame);
+            at = call.call;
+        }
+        let name = binary.table.name(&*source, &function)?;
+        let pc = if frames.is_empty() { linked } else { at + 1 };
+        let here = Position { line: at, pc, resume: linked };
+        frames.push(self.frame(&function, name, function.id, here, false)?);
+        Ok(frames)
+    }
+
+    fn frame(
+        &mut self,
+        function: &Function,
+        name: String,
+        id: u8,
+        at: Position,
+        inlined: bool,
+    ) -> Result<Frame> {
+        let (file, line) = self.binary.table.line(&*self.source, function, at.line)?.unwrap_or_default();
+        Ok(Frame {
+            function: self.text(display(&name, self.binary.version)),
+            linked: self.text(name),
+            file: self.text(file),
+            line,
+            pc: at.pc.wrapping_add(self.bias),
+            resume: at.resume.wrapping_add(self.bias),
+            entry: function.entry.wrapping_add(self.bias),
+            kind: Kind::of(self.binary.version, id),
+            inlined,
+        })
+    }
+
+    /// Fit to show; the same text is kept once.
+    fn text(&mut self, text: String) -> Arc<str> {
+        let text = printable(&text);
+        let text = truncated(&text, MAX_NAME);
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(text.clone());
+        text
+    }
+}
