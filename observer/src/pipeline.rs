@@ -24,6 +24,7 @@ use worker::Worker;
 
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Readings};
+use crate::model::ledger::Ledger;
 use crate::model::view::{TargetState, TargetView, View};
 use crate::probe::ExecWatch;
 use crate::snapshot::reader::Snapshot;
@@ -66,6 +67,7 @@ pub struct Pipeline {
     prober: Prober,
     placement: Placement,
     own: Own,
+    ledger: Ledger,
     /// Who every process was when it was last looked at; most are no targets.
     seen: HashMap<u32, Identity>,
     targets: BTreeMap<u32, Target>,
@@ -83,6 +85,7 @@ impl Pipeline {
             prober: Prober::new(options.probes),
             placement: Placement::new(),
             own: Own::new(options.features),
+            ledger: Ledger::new(options.max_callsites),
             seen: HashMap::new(),
             targets: BTreeMap::new(),
             next_slot: 1,
@@ -156,8 +159,9 @@ impl Pipeline {
     fn forget(&mut self, pid: u32, ended: bool) {
         self.seen.remove(&pid);
         if let Some(target) = self.targets.remove(&pid) {
-            tracing::debug!(pid, process = %target.process, "target has ended");
-            self.prober.detach(target.slot, ended);
+            tracing::debug!(pid, process = %target.workload.process, "target has ended");
+            let last = self.prober.detach(target.slot, ended);
+            target.close(&last, &mut self.ledger);
         }
     }
 
@@ -177,20 +181,19 @@ impl Pipeline {
 
     fn admit(&mut self, identity: Identity, answer: &Recognised) {
         let slot = self.next_slot;
-        let max_series = self.options.max_callsites;
         let target = match answer {
             Recognised::Foreign => return,
             Recognised::Refused { version: None, .. } if self.options.only.is_none() => return,
             Recognised::Refused { version, reason } => {
-                Target::refused(identity, slot, version.as_deref(), reason, max_series)
+                Target::refused(identity, slot, version.as_deref(), reason)
             }
             Recognised::Go(executable) => {
                 let probing = self.prober.plan(executable, Instant::now() + self.options.settle);
-                Target::new(identity, slot, executable, max_series, probing)
+                Target::new(identity, slot, executable, probing)
             }
         };
         self.next_slot += 1;
-        tracing::debug!(pid = identity.pid, process = %target.process, go = target.go_version.as_deref(), "new target");
+        tracing::debug!(pid = identity.pid, process = %target.workload.process, go = target.go_version.as_deref(), "new target");
         self.targets.insert(identity.pid, target);
     }
 
@@ -255,15 +258,15 @@ impl Pipeline {
                 Some(Err(reason)) => Err(Some(reason)),
                 None => Err(None),
             };
-            views.push(target_view(target, digest, &mut self.placement));
+            views.push(target_view(target, digest, &mut self.placement, &mut self.ledger));
         }
-        let observer = self.own.view(&mut self.prober, &views);
         View {
             taken_at: SystemTime::now(),
             interval,
+            observer: self.own.view(&mut self.prober, &views),
             targets: views,
             cgroups: self.placement.finish(),
-            observer,
+            totals: self.ledger.totals(now),
         }
     }
 }
@@ -285,39 +288,40 @@ fn digest(
 }
 
 fn target_view(
-    target: &Target,
+    target: &mut Target,
     digest: Result<Digest, Option<Arc<str>>>,
     placement: &mut Placement,
+    ledger: &mut Ledger,
 ) -> TargetView {
     let place = placement.of(target.identity.pid);
+    target.workload.owner = place.owner;
     let (state, reason) = match (&digest, &target.probing) {
         (Err(reason), _) => (TargetState::Unreadable, reason.clone()),
         (Ok(_), Probing::Refused(reason)) => (TargetState::SnapshotOnly, Some(reason.clone())),
         (Ok(_), _) => (TargetState::Observed, None),
     };
-    let digest = digest.ok();
-    let (goroutines, runtime, probes, callsites, other) = match digest {
-        Some(digest) => {
-            (Some(digest.goroutines), Some(digest.runtime), digest.probes, digest.callsites, digest.other)
-        }
-        None => Default::default(),
-    };
-    TargetView {
+    let mut view = TargetView {
         pid: target.identity.pid,
         start_time: target.start_time,
-        process: target.process.clone(),
+        process: target.workload.process.clone(),
         exe: target.exe.clone(),
-        owner: place.owner,
+        owner: target.workload.owner.clone(),
         cgroup_path: place.path,
         cgroup: place.index,
         go_version: target.go_version.clone(),
         state,
         reason,
-        goroutines,
-        runtime,
-        probes,
-        callsites,
-        other_created_total: other.created,
-        other_exited_total: other.exited,
+        goroutines: None,
+        runtime: None,
+        probes: None,
+        callsites: Vec::new(),
+    };
+    if let Ok(mut digest) = digest {
+        target.book(&mut digest, ledger);
+        view.goroutines = Some(digest.goroutines);
+        view.runtime = Some(digest.runtime);
+        view.probes = digest.probes;
+        view.callsites = digest.callsites;
     }
+    view
 }

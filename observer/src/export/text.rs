@@ -127,6 +127,10 @@ fn room_for_names(width: usize, rows: &[[String; 6]]) -> usize {
 
 fn names(callsite: &CallsiteView, room: Option<usize>) -> String {
     let room = room.unwrap_or(usize::MAX);
+    if callsite.created_by.is_empty() {
+        // The main goroutine: no `go` statement made it.
+        return fitted(&printable(&callsite.entry), room).into_owned();
+    }
     let line = format!("{}:{}", printable(&callsite.file), callsite.line);
     format!(
         "{}\n  {}\n  {}",
@@ -184,7 +188,8 @@ fn header(previous: Option<&View>, view: &View, target: &TargetView) -> String {
 }
 
 fn goroutine_lines(text: &mut String, counts: &GoroutinesView) {
-    let states: Vec<_> = counts.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let present = counts.states.iter().filter(|(_, count)| **count > 0);
+    let states: Vec<_> = present.map(|(state, count)| format!("{count} {state}")).collect();
     let lower_bound = if counts.complete { "" } else { "at least " };
     _ = write!(text, "{lower_bound}{} goroutines", counts.user);
     if !states.is_empty() {

@@ -45,13 +45,13 @@ impl Code {
         &rest[..rest.len().min(len)]
     }
 
-    /// Distinct data addresses in `[from, to)` that it refers to, in the order of the instructions.
+    /// Distinct addresses that it refers to and `wanted` accepts, in the order of the instructions.
     #[must_use]
-    pub fn data_references(&self, from: u64, to: u64) -> Vec<u64> {
+    pub fn references(&self, wanted: impl Fn(u64) -> bool) -> Vec<u64> {
         let mut found = Vec::new();
         for instruction in self.instructions().filter(Instruction::is_ip_rel_memory_operand) {
             let address = instruction.ip_rel_memory_address();
-            if address >= from && address < to && !found.contains(&address) {
+            if wanted(address) && !found.contains(&address) {
                 found.push(address);
             }
         }

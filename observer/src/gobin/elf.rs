@@ -137,6 +137,14 @@ impl Image {
         })
     }
 
+    /// Whether an address is in a writable segment.
+    #[must_use]
+    pub fn is_writable(&self, address: u64) -> bool {
+        self.segments.iter().any(|segment| {
+            segment.writable && address >= segment.address && address - segment.address < segment.memory_size
+        })
+    }
+
     /// `len` bytes at a link-time address, with a PIE's relative relocations applied for a load bias of 0.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What is known of the targets, and the [`view`] that exporters read.
 
 pub mod history;
+pub mod ledger;
 pub mod reconcile;
 pub mod view;

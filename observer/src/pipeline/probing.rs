@@ -83,14 +83,15 @@ impl Prober {
         };
     }
 
-    /// Takes probes out of a target and forgets what they counted. Of an ended target the kernel has
+    /// Takes probes out of a target and returns what they counted. Of an ended target the kernel has
     /// removed them already, and nobody waits; in one that runs another program now they are waited for.
-    pub(super) fn detach(&mut self, slot: u64, ended: bool) {
-        let Ok(probes) = &mut self.probes else { return };
+    pub(super) fn detach(&mut self, slot: u64, ended: bool) -> Counts {
+        let Ok(probes) = &mut self.probes else { return Counts::default() };
         let counts = if ended { probes.forget(slot) } else { probes.detach(slot) };
-        if let Err(error) = counts {
+        counts.map(by_callsite).unwrap_or_else(|error| {
             tracing::debug!(%error, "the last counts of a target are lost");
-        }
+            Counts::default()
+        })
     }
 
     /// Reads all counts.

@@ -7,9 +7,11 @@ use rustc_hash::FxHashMap;
 
 use super::executables::Executable;
 use super::worker::{Failure, Late, Worker};
+use crate::container::Owner;
 use crate::discover::process::{self, Identity};
 use crate::gobin::naming::{CallsiteName, EntryClass};
-use crate::model::history::{CallsiteLabel, Counts, History};
+use crate::model::history::{CallsiteLabel, Counted, Counts, Digest, History};
+use crate::model::ledger::{Ledger, Workload};
 use crate::snapshot::census::CallsiteKey;
 use crate::snapshot::memory::ProcessMemory;
 use crate::snapshot::reader::{Reader, Snapshot, SnapshotError};
@@ -54,8 +56,8 @@ pub(super) struct Target {
     pub(super) slot: u64,
     /// Seconds since the epoch at which it started.
     pub(super) start_time: f64,
-    /// Base name of its executable, fit to show.
-    pub(super) process: Arc<str>,
+    /// Whose totals its counts are booked to.
+    pub(super) workload: Workload,
     /// Path of its executable, fit to show.
     pub(super) exe: Arc<str>,
     /// Its Go version, if known.
@@ -76,15 +78,8 @@ pub(super) struct Target {
 impl Target {
     /// A process whose executable was read.
     #[must_use]
-    pub(super) fn new(
-        identity: Identity,
-        slot: u64,
-        executable: &Arc<Executable>,
-        max_series: usize,
-        probing: Probing,
-    ) -> Self {
-        let mut target =
-            Self::refused(identity, slot, Some(&executable.binary.build.version), "", max_series);
+    pub(super) fn new(identity: Identity, slot: u64, executable: &Arc<Executable>, probing: Probing) -> Self {
+        let mut target = Self::refused(identity, slot, Some(&executable.binary.build.version), "");
         target.executable = Some(executable.clone());
         target.probing = probing;
         match process::load_bias(identity.pid, executable.binary.image.entry) {
@@ -106,26 +101,20 @@ impl Target {
 
     /// A Go process that can't be observed.
     #[must_use]
-    pub(super) fn refused(
-        identity: Identity,
-        slot: u64,
-        version: Option<&str>,
-        reason: &str,
-        max_series: usize,
-    ) -> Self {
+    pub(super) fn refused(identity: Identity, slot: u64, version: Option<&str>, reason: &str) -> Self {
         let exe = process::exe_name(identity.pid).unwrap_or_default();
         let base = exe.rsplit('/').next().unwrap_or_default();
         Self {
             identity,
             slot,
             start_time: process::start_time(&identity),
-            process: safe(base).into(),
+            workload: Workload { owner: Owner::default(), process: safe(base).into() },
             exe: safe(&exe).into(),
             go_version: version.map(|version| safe(version).into()),
             executable: None,
             bias: 0,
             probing: Probing::Off,
-            history: History::new(max_series),
+            history: History::default(),
             names: FxHashMap::default(),
             reading: Reading::Never(reason.into()),
         }
@@ -177,6 +166,26 @@ impl Target {
     fn never(&mut self, reason: &str) -> (&'static str, Arc<str>) {
         self.reading = Reading::Never(reason.into());
         ("unreadable", reason.into())
+    }
+
+    /// Books what probes counted since the last tick, and marks the callsites with series of their own.
+    pub(super) fn book(&self, digest: &mut Digest, ledger: &mut Ledger) {
+        let now = Instant::now();
+        ledger.admit(&self.workload, &mut digest.callsites, now);
+        for (callsite, increment) in digest.callsites.iter().zip(&digest.increments) {
+            ledger.book(&self.workload, (&callsite.created_by, &callsite.entry), *increment, now);
+        }
+    }
+
+    /// Books what probes counted between the last tick and the target's end.
+    pub(super) fn close(&self, last: &Counts, ledger: &mut Ledger) {
+        for (key, rest) in self.history.rest(last) {
+            // The runtime's own callsites have no series; of one without a name nothing was shown either.
+            let Some(label) = self.names.get(&key).filter(|label| !label.system) else { continue };
+            if rest != Counted::default() {
+                ledger.book(&self.workload, (&label.created_by, &label.entry), rest, Instant::now());
+            }
+        }
     }
 
     /// Looks up the names of all callsites in a snapshot and in counts that have none yet.

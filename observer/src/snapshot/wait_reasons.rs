@@ -64,9 +64,13 @@ impl WaitReasons {
         self.names.is_empty()
     }
 
-    /// Whether goroutines that run finalizers or cleanups wait for work with this reason.
+    /// Whether goroutines that run finalizers or cleanups wait for work with this reason. Without names they
+    /// are taken to: that is what they nearly always do.
     #[must_use]
     pub fn is_callback_idle(&self, reason: u8) -> bool {
+        if self.is_empty() {
+            return true;
+        }
         matches!(
             self.names.get(usize::from(reason)).map(|name| &**name),
             Some("finalizer wait" | "cleanup wait")

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::model::view::{
     CallsiteView, CgroupView, CpuView, Durations, GoroutinesView, Limit, MemoryView, ObserverView, PidsView,
-    ProbesView, RuntimeView, TargetState, TargetView, View,
+    ProbesView, RuntimeView, SeriesView, TargetState, TargetView, TotalsView, View,
 };
 
 /// Escape sequence, line break, quotes, backslash, braces, a right-to-left override, HTML.
@@ -32,6 +32,7 @@ pub(crate) fn view() -> View {
         interval: Some(Duration::from_secs(15)),
         targets: vec![leaking(4242, 183_742), leaking(4243, 12), hostile(), unreadable()],
         cgroups: vec![limited(), unlimited()],
+        totals: vec![totals()],
         observer: observer(),
     }
 }
@@ -74,9 +75,24 @@ fn leaking(pid: u32, live: u64) -> TargetView {
     });
     target.probes = Some(ProbesView { created: 190_100, exited: 6_333, drift: 2 });
     target.callsites = vec![leak(live), busy(), folded("main.serve", 3), folded("main.(*pool).grow", 2)];
-    target.other_created_total = 900;
-    target.other_exited_total = 895;
     target
+}
+
+/// What the two leaking processes, and some that have ended, created.
+fn totals() -> TotalsView {
+    let series = |callsite: CallsiteView| SeriesView {
+        created_by: callsite.created_by,
+        entry: callsite.entry,
+        created: 2 * callsite.created_total.unwrap_or(0),
+        exited: 2 * callsite.exited_total.unwrap_or(0),
+    };
+    let target = leaking(4242, 183_742);
+    TotalsView {
+        owner: target.owner,
+        process: target.process,
+        series: vec![series(leak(183_742)), series(busy())],
+        other: Some((1800, 1790)),
+    }
 }
 
 fn hostile() -> TargetView {
@@ -128,8 +144,6 @@ fn target(pid: u32, process: &str) -> TargetView {
         runtime: None,
         probes: None,
         callsites: Vec::new(),
-        other_created_total: 0,
-        other_exited_total: 0,
     }
 }
 
