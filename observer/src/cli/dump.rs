@@ -127,7 +127,7 @@ fn write(
     mut progress: Progress,
 ) -> anyhow::Result<()> {
     let end = loop {
-        match profile.next() {
+        match profile.next_part() {
             Ok(Next::Chunk(chunk)) => {
                 progress.advance(chunk.records.len());
                 rendering.add(&chunk)?;

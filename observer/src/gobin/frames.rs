@@ -31,8 +31,8 @@ pub struct Frame {
     pub file: Arc<str>,
     /// Line of the call, or of what it was about to run; 0 when it isn't known.
     pub line: u32,
-    /// Where it goes on, in the target. Of a function that was inlined, or has one inlined into it here: behind
-    /// an instruction that has the line.
+    /// Behind the first byte of an instruction that has the line, in the target: what Go's profiles have, whose
+    /// readers take one from every address to get into the call.
     pub pc: u64,
     /// Where the code goes on that it is in, in the target.
     pub resume: u64,
@@ -42,14 +42,6 @@ pub struct Frame {
     pub kind: Kind,
     /// It was inlined into the next frame.
     pub inlined: bool,
-}
-
-/// Link-time addresses of one frame.
-struct Position {
-    /// What has its line.
-    line: u64,
-    pc: u64,
-    resume: u64,
 }
 
 /// Turns stacks into frames and remembers what it looked up.
@@ -138,34 +130,32 @@ impl Frames {
         let mut frames = Vec::new();
         for call in tree.map_or(Ok(Vec::new()), |tree| tree.calls(at))? {
             let name = binary.table.name_at(&*source, call.name)?;
-            let here = Position { line: at, pc: at + 1, resume: linked };
-            let frame = self.frame(&function, name, call.id, here, true)?;
+            let frame = self.frame(&function, name, call.id, (at, linked), true)?;
             frames.push(frame);
             at = call.call;
         }
         let name = binary.table.name(&*source, &function)?;
-        let pc = if frames.is_empty() { linked } else { at + 1 };
-        let here = Position { line: at, pc, resume: linked };
-        frames.push(self.frame(&function, name, function.id, here, false)?);
+        frames.push(self.frame(&function, name, function.id, (at, linked), false)?);
         Ok(frames)
     }
 
+    /// One frame, whose line is that of the instruction at `at`, and whose code goes on at `resume`.
     fn frame(
         &mut self,
         function: &Function,
         name: String,
         id: u8,
-        at: Position,
+        (at, resume): (u64, u64),
         inlined: bool,
     ) -> Result<Frame> {
-        let (file, line) = self.binary.table.line(&*self.source, function, at.line)?.unwrap_or_default();
+        let (file, line) = self.binary.table.line(&*self.source, function, at)?.unwrap_or_default();
         Ok(Frame {
             function: self.text(display(&name, self.binary.version)),
             linked: self.text(name),
             file: self.text(file),
             line,
-            pc: at.pc.wrapping_add(self.bias),
-            resume: at.resume.wrapping_add(self.bias),
+            pc: (at + 1).wrapping_add(self.bias),
+            resume: resume.wrapping_add(self.bias),
             entry: function.entry.wrapping_add(self.bias),
             kind: Kind::of(self.binary.version, id),
             inlined,

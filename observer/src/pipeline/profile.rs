@@ -116,7 +116,7 @@ impl Profile {
     ///
     /// # Errors
     /// When it ended early: what came before is true all the same.
-    pub fn next(&mut self) -> Result<Next, Interrupted> {
+    pub fn next_part(&mut self) -> Result<Next, Interrupted> {
         match self.receive()? {
             Message::Chunk(chunk) => Ok(Next::Chunk(chunk)),
             Message::End(totals) => Ok(Next::End(totals)),

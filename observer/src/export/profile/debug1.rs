@@ -29,7 +29,7 @@ fn stacks(names: &mut Names, groups: &Groups) -> Vec<(String, Vec<Frame>, u64)> 
     for group in groups.sorted() {
         let frames = names.frames_of(groups, &group.key);
         let addresses = frames.iter().fold(String::new(), |mut text, frame| {
-            _ = write!(text, " {:#x}", behind(frame));
+            _ = write!(text, " {:#x}", frame.pc);
             text
         });
         if !addresses.is_empty() {
@@ -42,11 +42,6 @@ fn stacks(names: &mut Names, groups: &Groups) -> Vec<(String, Vec<Frame>, u64)> 
     stacks
 }
 
-/// Readers take one from every address to get into the call: where there was none, one is added.
-fn behind(frame: &Frame) -> u64 {
-    frame.pc.max(frame.entry + 1)
-}
-
 fn lines(frames: &[Frame]) -> String {
     let hidden =
         |frame: &Frame| frame.linked.starts_with("runtime.") || frame.linked.starts_with("internal/runtime/");
@@ -56,10 +51,10 @@ fn lines(frames: &[Frame]) -> String {
         .skip(inner)
         .filter(|frame| &*frame.linked != "runtime.goexit")
         .map(|frame| {
-            let call = behind(frame) - 1;
+            let call = frame.pc.wrapping_sub(1);
             [
                 format!("{call:#x}"),
-                format!("{}+{:#x}", frame.function, call - frame.entry),
+                format!("{}+{:#x}", frame.function, call.wrapping_sub(frame.entry)),
                 format!("{}:{}", frame.file, frame.line),
             ]
         })

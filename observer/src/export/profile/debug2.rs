@@ -135,5 +135,5 @@ fn creator(out: &mut impl Write, names: &mut Names, goroutine: &Goroutine) -> io
     if goroutine.parent != 0 {
         write!(out, " in goroutine {}", goroutine.parent)?;
     }
-    writeln!(out, "\n\t{}:{} +{:#x}", frame.file, frame.line, frame.resume - frame.entry)
+    writeln!(out, "\n\t{}:{} +{:#x}", frame.file, frame.line, frame.resume.wrapping_sub(frame.entry))
 }

@@ -172,7 +172,9 @@ impl Builder {
     }
 
     fn sample(&mut self, names: &mut Names, groups: &Groups, group: &Group) {
-        let frames = names.frames_of(groups, &group.key);
+        let mut frames = names.frames_of(groups, &group.key);
+        // Every stack ends there; Go's own profiles don't say so.
+        frames.retain(|frame| &*frame.linked != "runtime.goexit");
         // What was inlined stands before the function that holds it, in the same location.
         let location_id = frames
             .chunk_by(|frame, outer| frame.inlined && frame.entry == outer.entry)
@@ -195,7 +197,7 @@ impl Builder {
             .map(|frame| Line { function_id: self.function(frame), line: i64::from(frame.line) })
             .collect();
         // An address inside the call, as everywhere in this format.
-        let address = frames.first().map_or(0, |frame| frame.pc.saturating_sub(1).max(frame.entry));
+        let address = frames.first().map_or(0, |frame| frame.pc.wrapping_sub(1));
         let next = self.locations.len() as u64 + 1;
         let id = *self.locations.entry((address, line.clone())).or_insert(next);
         if id == next {
@@ -205,13 +207,13 @@ impl Builder {
     }
 
     fn function(&mut self, frame: &Frame) -> u64 {
-        let name = self.string(&frame.function);
+        // Go's own profiles have the full names; readers shorten them.
+        let name = self.string(&frame.linked);
         let filename = self.string(&frame.file);
         let next = self.functions.len() as u64 + 1;
         let id = *self.functions.entry((name, filename)).or_insert(next);
         if id == next {
-            let system_name = self.string(&frame.linked);
-            self.profile.function.push(Function { id, name, system_name, filename });
+            self.profile.function.push(Function { id, name, system_name: name, filename });
         }
         id
     }
