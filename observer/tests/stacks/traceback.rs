@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+/// Functions without arguments, each with its file, line and offset.
+type Frames = Vec<(String, String)>;
+
 /// One goroutine in a traceback.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Goroutine {
     /// What stands in brackets, without the minutes.
     pub(crate) state: String,
-    /// Function without arguments, then file, line and offset.
-    pub(crate) inner: Vec<(String, String)>,
+    /// Its stack, or the innermost functions of a deep one.
+    pub(crate) inner: Frames,
     /// Functions that are left out, and those further out.
-    pub(crate) outer: Option<(Option<usize>, Vec<(String, String)>)>,
+    pub(crate) outer: Option<(Option<usize>, Frames)>,
     /// Function, goroutine, then file, line and offset.
     pub(crate) creator: Option<(String, String)>,
 }
