@@ -24,6 +24,8 @@ pub use super::unwind::{INNER, MAX_KEPT};
 
 /// A stack's used part that is longer is read by itself. Most are a few hundred bytes long.
 const MAX_BATCHED: u64 = 8 << 10;
+/// Stacks closer than this are copied with what lies between them: nearly all that are 2 KiB long.
+const GAP: u64 = 1536;
 /// Bytes of a long stack that are read at once.
 const WINDOW: u64 = 64 << 10;
 /// How often a goroutine that moves is looked at.
@@ -241,35 +243,28 @@ impl<'a> Pass<'a> {
     fn copy_stacks(&mut self, candidates: &mut [Candidate]) -> Result<(), Fault> {
         let mut wanted: Vec<&mut Candidate> =
             candidates.iter_mut().filter(|candidate| candidate.is_batched()).collect();
-        // Neighbours in memory share pages, which the kernel then looks up once.
         wanted.sort_unstable_by_key(|candidate| candidate.standing.sp);
-        let mut ranges = Vec::with_capacity(wanted.len());
-        let mut total = 0;
-        for candidate in &mut wanted {
-            let length = (candidate.standing.stack.1 - candidate.standing.sp) as usize;
-            ranges.push((candidate.standing.sp, length));
-            candidate.copied = Some(total..total + length);
-            total += length;
-        }
-        if self.stacks.len() < total {
-            self.stacks.resize(total, 0);
-        }
-        let mut first = 0;
-        while first < wanted.len() {
-            let start = wanted[first].copied.as_ref().map_or(0, |range| range.start);
-            let read = match self.memory.gather(&ranges[first..], &mut self.stacks[start..total]) {
+        let mut wanted = &mut wanted[..];
+        let mut start = 0;
+        while !wanted.is_empty() {
+            let (ranges, end) = plan(wanted, start);
+            if self.stacks.len() < end {
+                self.stacks.resize(end, 0);
+            }
+            let read = match self.memory.gather(&ranges, &mut self.stacks[start..end]) {
                 Ok(read) => start + read,
                 Err(Fault::Unmapped(_)) => start,
                 Err(fault) => return Err(fault),
             };
-            while first < wanted.len() && wanted[first].copied.as_ref().is_some_and(|range| range.end <= read)
-            {
-                first += 1;
-            }
+            let arrived = |candidate: &Candidate| candidate.copied.as_ref().is_some_and(|at| at.end <= read);
+            let first = wanted.iter().position(|candidate| !arrived(candidate)).unwrap_or(wanted.len());
             if let Some(candidate) = wanted.get_mut(first) {
+                // It can't be read with others. Those behind it are tried without it.
                 candidate.copied = None;
-                first += 1;
             }
+            let next = (first + 1).min(wanted.len());
+            wanted = &mut std::mem::take(&mut wanted)[next..];
+            start = read;
         }
         Ok(())
     }
@@ -415,6 +410,33 @@ impl<'a> Pass<'a> {
         };
         chunk.add(record, &self.trace);
     }
+}
+
+/// Where the stacks of `wanted`, sorted by address, are copied from, and to, from `start` on. Neighbours are
+/// copied with what lies between them: that costs less than to look their pages up twice.
+fn plan(wanted: &mut [&mut Candidate], start: usize) -> (Vec<(u64, usize)>, usize) {
+    let mut ranges: Vec<(u64, usize)> = Vec::with_capacity(wanted.len());
+    let mut total = start;
+    for candidate in wanted {
+        let (sp, end) = (candidate.standing.sp, candidate.standing.stack.1);
+        match ranges.last_mut() {
+            Some((base, length)) if sp - *base <= *length as u64 + GAP => {
+                let longer = ((end - *base) as usize).saturating_sub(*length);
+                *length += longer;
+                total += longer;
+            }
+            _ => {
+                ranges.push((sp, (end - sp) as usize));
+                total += (end - sp) as usize;
+            }
+        }
+        // The last range ends at `total`.
+        if let Some((base, length)) = ranges.last() {
+            let at = total - *length + (sp - *base) as usize;
+            candidate.copied = Some(at..at + (end - sp) as usize);
+        }
+    }
+    (ranges, total)
 }
 
 impl Candidate {

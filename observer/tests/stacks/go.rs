@@ -90,7 +90,7 @@ fn build(minor: u32, variant: Variant) -> PathBuf {
     executable
 }
 
-/// A running program, all of whose goroutines but one are parked; killed when dropped.
+/// A running program; killed when dropped.
 pub(crate) struct Program {
     child: Child,
     input: ChildStdin,
@@ -98,10 +98,24 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// One whose goroutines are parked, all but one.
     pub(crate) fn start(minor: u32, variant: Variant) -> Self {
+        Self::run(minor, variant, &[])
+    }
+
+    /// One whose goroutines never rest.
+    pub(crate) fn start_busy(minor: u32) -> Self {
+        Self::run(minor, Variant::Static, &["busy"])
+    }
+
+    fn run(minor: u32, variant: Variant, arguments: &[&str]) -> Self {
         let executable = build(minor, variant);
-        let mut child =
-            Command::new(&executable).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(&executable)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut program = Self { child, input, output };

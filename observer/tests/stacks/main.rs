@@ -4,6 +4,7 @@
 //! `OBSERVER_REQUIRE=1` is set.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
+mod busy;
 mod formats;
 mod go;
 mod traceback;

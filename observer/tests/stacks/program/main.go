@@ -1,5 +1,5 @@
 // Goroutines parked with every kind of stack that the compiler and the runtime make. On a line on stdin that names a format it
-// answers with its own profile, preceded by its length.
+// answers with its own profile, preceded by its length. With an argument its goroutines are busy instead.
 package main
 
 import (
@@ -20,6 +20,9 @@ var park = make(chan int)
 func wait() { <-park }
 
 func main() {
+	if len(os.Args) > 1 {
+		busy()
+	}
 	for _, start := range starts {
 		start()
 	}
