@@ -9,9 +9,9 @@ use super::GoBinary;
 use super::error::Result;
 use super::inline::Tree;
 use super::kind::Kind;
-use super::naming::display;
+use super::naming::{MAX_READ, display};
 use super::pclntab::Function;
-use super::source::Source;
+use super::source::{Budget, Source};
 use super::version::GoVersion;
 use crate::text::{printable, truncated};
 
@@ -50,6 +50,7 @@ pub struct Frames {
     source: Arc<dyn Source + Send + Sync>,
     bias: u64,
     known: FxHashMap<(u64, bool), Arc<[Frame]>>,
+    entries: FxHashMap<u64, Arc<str>>,
     texts: FxHashSet<Arc<str>>,
 }
 
@@ -57,7 +58,14 @@ impl Frames {
     /// `bias` = load address − link-time address.
     #[must_use]
     pub fn new(binary: Arc<GoBinary>, source: Arc<dyn Source + Send + Sync>, bias: u64) -> Self {
-        Self { binary, source, bias, known: FxHashMap::default(), texts: FxHashSet::default() }
+        Self {
+            binary,
+            source,
+            bias,
+            known: FxHashMap::default(),
+            entries: FxHashMap::default(),
+            texts: FxHashSet::default(),
+        }
     }
 
     /// The Go version of the executable.
@@ -95,8 +103,17 @@ impl Frames {
 
     /// The function that a goroutine runs; of a wrapper what it wraps.
     pub fn entry(&mut self, pc: u64) -> Arc<str> {
-        let name = self.binary.entry_name(&*self.source, pc.wrapping_sub(self.bias)).unwrap_or_default();
-        self.text(name)
+        if let Some(name) = self.entries.get(&pc) {
+            return name.clone();
+        }
+        let source = Budget::new(&*self.source, MAX_READ);
+        let name = self.binary.entry_name(&source, pc.wrapping_sub(self.bias)).unwrap_or_default();
+        let name = self.text(name);
+        if self.entries.len() >= MAX_KNOWN {
+            self.entries.clear();
+        }
+        self.entries.insert(pc, name.clone());
+        name
     }
 
     /// What a program counter is in, the innermost function first. `interrupted`: it is the next instruction,
@@ -115,40 +132,42 @@ impl Frames {
     }
 
     fn look_up(&mut self, pc: u64, interrupted: bool) -> Result<Vec<Frame>> {
-        let (binary, source) = (self.binary.clone(), self.source.clone());
+        let (binary, file) = (self.binary.clone(), self.source.clone());
+        let source: &dyn Source = &Budget::new(&*file, MAX_READ);
         let linked = pc.wrapping_sub(self.bias);
-        let Some(function) = binary.table.lookup(&*source, binary.module.text, linked)? else {
+        let Some(function) = binary.table.lookup(source, binary.module.text, linked)? else {
             return Ok(Vec::new());
         };
         // A return address may be the next statement's, or even another function's inlined body.
         let back = u64::from(!interrupted && linked > function.entry);
         let mut at = linked - back;
         let tree = match binary.module.gofunc {
-            Some(gofunc) => Tree::read(&*source, &binary.image, &binary.table, &function, gofunc)?,
+            Some(gofunc) => Tree::read(source, &binary.image, &binary.table, &function, gofunc)?,
             None => None,
         };
         let mut frames = Vec::new();
         for call in tree.map_or(Ok(Vec::new()), |tree| tree.calls(at))? {
-            let name = binary.table.name_at(&*source, call.name)?;
-            let frame = self.frame(&function, name, call.id, (at, linked), true)?;
+            let name = binary.table.name_at(source, call.name)?;
+            let frame = self.frame(source, &function, name, call.id, (at, linked), true)?;
             frames.push(frame);
             at = call.call;
         }
-        let name = binary.table.name(&*source, &function)?;
-        frames.push(self.frame(&function, name, function.id, (at, linked), false)?);
+        let name = binary.table.name(source, &function)?;
+        frames.push(self.frame(source, &function, name, function.id, (at, linked), false)?);
         Ok(frames)
     }
 
     /// One frame, whose line is that of the instruction at `at`, and whose code goes on at `resume`.
     fn frame(
         &mut self,
+        source: &dyn Source,
         function: &Function,
         name: String,
         id: u8,
         (at, resume): (u64, u64),
         inlined: bool,
     ) -> Result<Frame> {
-        let (file, line) = self.binary.table.line(&*self.source, function, at)?.unwrap_or_default();
+        let (file, line) = self.binary.table.line(source, function, at)?.unwrap_or_default();
         Ok(Frame {
             function: self.text(display(&name, self.binary.version)),
             linked: self.text(name),

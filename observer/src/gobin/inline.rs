@@ -2,6 +2,8 @@
 //!
 //! Format: `src/runtime/symtabinl.go`; entries of 20 bytes in Go 1.19, of 16 since Go 1.20.
 
+use rustc_hash::FxHashSet;
+
 use super::elf::Image;
 use super::error::{Error, Result};
 use super::pclntab::{Function, Pclntab};
@@ -13,10 +15,12 @@ const INDEX_TABLE: usize = 2;
 const TREE: usize = 3;
 /// Nesting beyond this is a cycle: the compiler's own limit is far lower.
 const MAX_DEPTH: usize = 64;
+/// Different entries of one tree that are followed: those who ask want to know whether there is just one.
+const MAX_ENTRIES: usize = 64;
 
 /// One call that the compiler replaced by the called function's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Inlined {
+pub struct Call {
     /// The called function's name, as an offset in the name table.
     pub name: u32,
     /// What the runtime knows it as.
@@ -68,7 +72,7 @@ impl<'a> Tree<'a> {
     ///
     /// # Errors
     /// When the tree is malformed or truncated.
-    pub fn calls(&self, pc: u64) -> Result<Vec<Inlined>> {
+    pub fn calls(&self, pc: u64) -> Result<Vec<Call>> {
         let mut calls = Vec::new();
         let mut index = self.index(pc);
         while let Some(node) = index {
@@ -82,12 +86,37 @@ impl<'a> Tree<'a> {
         Ok(calls)
     }
 
+    /// Whether the code at `pc` belongs to an inlined function.
+    #[must_use]
+    pub fn covers(&self, pc: u64) -> bool {
+        self.index(pc).is_some()
+    }
+
+    /// The names of the functions inlined directly into the function, each once, in the order of their code.
+    ///
+    /// # Errors
+    /// When the tree is malformed or truncated.
+    pub fn direct(&self, table: &Pclntab) -> Result<Vec<String>> {
+        let mut seen = FxHashSet::default();
+        let entries = self.runs.iter().filter(|(_, index)| *index >= 0 && seen.insert(*index));
+        let mut names: Vec<String> = Vec::new();
+        for (end, _) in entries.take(MAX_ENTRIES) {
+            if let Some(outermost) = self.calls(end.saturating_sub(1))?.last() {
+                let name = table.name_at(self.source, outermost.name)?;
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        Ok(names)
+    }
+
     fn index(&self, pc: u64) -> Option<u32> {
         let (_, index) = self.runs.iter().find(|(end, _)| pc < *end)?;
         u32::try_from(*index).ok()
     }
 
-    fn node(&self, index: u32) -> Result<Inlined> {
+    fn node(&self, index: u32) -> Result<Call> {
         let address = self.address.wrapping_add(u64::from(index) * self.entry_size as u64);
         let at = self.image.offset(address).ok_or_else(|| self.malformed())?;
         let mut window = Window::scatter(self.source);
@@ -97,34 +126,10 @@ impl<'a> Tree<'a> {
         } else {
             (node[0], le32(&node[4..]), le32(&node[8..]))
         };
-        Ok(Inlined { name, id, call: self.entry.wrapping_add(u64::from(parent)) })
+        Ok(Call { name, id, call: self.entry.wrapping_add(u64::from(parent)) })
     }
 
     fn malformed(&self) -> Error {
         Error::Malformed { what: "inline tree", at: self.address }
     }
-}
-
-/// The names of the functions inlined directly into `function`, each once, in the order of their code.
-///
-/// # Errors
-/// When a table is malformed or truncated.
-pub fn direct(
-    source: &dyn Source,
-    image: &Image,
-    table: &Pclntab,
-    function: &Function,
-    gofunc: u64,
-) -> Result<Vec<String>> {
-    let Some(tree) = Tree::read(source, image, table, function, gofunc)? else { return Ok(Vec::new()) };
-    let mut names: Vec<String> = Vec::new();
-    for (end, _) in &tree.runs {
-        if let Some(outermost) = tree.calls(end.saturating_sub(1))?.last() {
-            let name = table.name_at(source, outermost.name)?;
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-    }
-    Ok(names)
 }

@@ -88,3 +88,22 @@ impl Ids {
 pub const fn wrapper_id(version: GoVersion) -> u8 {
     Ids::of(version).wrapper
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{GoVersion, Kind, wrapper_id};
+
+    /// Numbers move between versions, and each is known by what the versions' own tables say.
+    #[test]
+    fn numbers_are_those_of_the_version() {
+        let kind = |minor, id| Kind::of(GoVersion { minor, patch: 0 }, id);
+        assert_eq!([kind(19, 18), kind(22, 19), kind(25, 20)], [Kind::FaultPanic; 3]);
+        assert_eq!([kind(21, 9), kind(24, 10), kind(27, 15)], [Kind::Panic; 3]);
+        assert_eq!([kind(19, 3), kind(21, 5), kind(22, 6)], [Kind::Interrupt; 3]);
+        assert_eq!([kind(24, 18), kind(25, 17), kind(19, 19)], [Kind::Ordinary; 3]);
+        assert_eq!([kind(25, 18), kind(27, 19)], [Kind::Callbacks; 2]);
+        for minor in [19, 21, 22, 24, 25, 27] {
+            assert_eq!(kind(minor, wrapper_id(GoVersion { minor, patch: 0 })), Kind::Wrapper);
+        }
+    }
+}

@@ -3,14 +3,19 @@
 use super::GoBinary;
 use super::code::Code;
 use super::error::Result;
-use super::inline;
+use super::inline::Tree;
 use super::kind::Kind;
 use super::pclntab::Function;
-use super::source::Source;
+use super::source::{Budget, Source};
 use super::version::GoVersion;
 
 /// The most of a name that is kept; compilers make much longer ones for generics and closures.
 const MAX_NAME: usize = 256;
+
+/// What naming one callsite may read: some binary searches, and the tables and code of a small function.
+pub(super) const MAX_READ: u64 = 4 << 20;
+/// Direct calls of a wrapper that are looked up: it calls what it wraps, and the runtime.
+const MAX_CALLS: usize = 16;
 
 /// One `go` statement in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,7 @@ impl GoBinary {
     /// # Errors
     /// When the function table is malformed.
     pub fn callsite(&self, source: &dyn Source, gopc: u64, entry: u64) -> Result<CallsiteName> {
+        let source: &dyn Source = &Budget::new(source, MAX_READ);
         let entry = self.entry_name(source, entry)?;
         if entry == "runtime.main" {
             // The start-up code makes the main goroutine; what it leaves as gopc is no `go` statement.
@@ -85,7 +91,8 @@ impl GoBinary {
             return Ok(String::new());
         };
         if Kind::of(self.version, function.id) == Kind::Wrapper
-            && let Some(wrapped) = self.wrapped(source, &function)?
+            // Its own name is better than none.
+            && let Ok(Some(wrapped)) = self.wrapped(source, &function)
         {
             return Ok(clip(display(&wrapped, self.version), MAX_NAME));
         }
@@ -95,11 +102,16 @@ impl GoBinary {
     /// What a wrapper such as `main.main.gowrap1` wraps: the one function that it calls, or that was inlined
     /// into it. `None` when that isn't clear.
     fn wrapped(&self, source: &dyn Source, wrapper: &Function) -> Result<Option<String>> {
-        let mut names = match self.module.gofunc {
-            Some(gofunc) => inline::direct(source, &self.image, &self.table, wrapper, gofunc)?,
-            None => Vec::new(),
+        let tree = match self.module.gofunc {
+            Some(gofunc) => Tree::read(source, &self.image, &self.table, wrapper, gofunc)?,
+            None => None,
         };
-        for target in Code::read(source, &self.image, wrapper)?.direct_calls() {
+        let mut names = tree.as_ref().map_or(Ok(Vec::new()), |tree| tree.direct(&self.table))?;
+        let code = Code::read(source, &self.image, wrapper)?;
+        // What an inlined function calls is not called by the wrapper.
+        let inlined = |at| tree.as_ref().is_some_and(|tree| tree.covers(at));
+        let own = code.direct_calls().filter(|(at, _)| !inlined(*at)).take(MAX_CALLS);
+        for (_, target) in own {
             if let Some(callee) = self.table.lookup(source, self.module.text, target)? {
                 let name = self.table.name(source, &callee)?;
                 if !names.contains(&name) {

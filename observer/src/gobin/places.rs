@@ -7,8 +7,9 @@ use rustc_hash::FxHashMap;
 use super::GoBinary;
 use super::error::Result;
 use super::kind::Kind;
+use super::naming::MAX_READ;
 use super::pclntab::{TOP_FRAME, WRITES_SP};
-use super::source::Source;
+use super::source::{Budget, Source};
 
 /// More program counters than the stacks of a real program hold at one time.
 const MAX_PLACES: usize = 1 << 16;
@@ -58,7 +59,8 @@ impl Places {
     }
 
     fn look_up(&self, pc: u64) -> Result<Option<Place>> {
-        let (binary, source) = (&*self.binary, &*self.source);
+        let binary = &*self.binary;
+        let source: &dyn Source = &Budget::new(&*self.source, MAX_READ);
         let Some(function) = binary.table.lookup(source, binary.module.text, pc)? else { return Ok(None) };
         let delta = binary.table.stack_delta(source, &function, pc)?;
         let kind = Kind::of(binary.version, function.id);

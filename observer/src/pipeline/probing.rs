@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::executables::Executable;
 use super::target::{Probing, Target};
+use crate::gobin::Layouts;
 use crate::model::history::{Counted, Counts};
 use crate::probe::{self, Attachment, ExecWatch, Probes};
 use crate::snapshot::census::CallsiteKey;
@@ -51,10 +52,10 @@ impl Prober {
             Err(refusal) => refusal.clone(),
             Ok(_) => {
                 let sites = &executable.binary.sites;
-                if sites.complete() {
-                    Probing::Due(at)
-                } else {
-                    Probing::Refused(sites.missing.join("; ").into())
+                match executable.binary.layouts {
+                    _ if !sites.complete() => Probing::Refused(sites.missing.join("; ").into()),
+                    Layouts::Measured(_) => Probing::Due(at),
+                    Layouts::Tried(..) => Probing::Unproven,
                 }
             }
         }

@@ -29,6 +29,8 @@ const MAX_TEXT: usize = 256;
 pub(super) enum Probing {
     /// They are not wanted.
     Off,
+    /// They wait for a snapshot to prove that a layout that was not measured for this Go version fits.
+    Unproven,
     /// They will be put there at this time, unless the process ends before.
     Due(Instant),
     /// They count, since this time.
@@ -73,7 +75,11 @@ pub(super) struct Target {
     /// Names of its callsites.
     pub(super) names: FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
     reading: Reading,
+    /// A look-up of names that is late; no other is begun meanwhile.
+    naming: Option<Late<Names>>,
 }
+
+type Names = Vec<(CallsiteKey, Arc<CallsiteLabel>)>;
 
 impl Target {
     /// A process whose executable was read.
@@ -117,6 +123,7 @@ impl Target {
             history: History::default(),
             names: FxHashMap::default(),
             reading: Reading::Never(reason.into()),
+            naming: None,
         }
     }
 
@@ -197,6 +204,16 @@ impl Target {
         counts: Option<&Counts>,
     ) {
         let Some(executable) = self.executable.clone() else { return };
+        if let Some(late) = self.naming.take() {
+            match late.poll() {
+                Ok(Some(names)) => self.names.extend(names),
+                Ok(None) => {
+                    self.naming = Some(late);
+                    return;
+                }
+                Err(()) => {}
+            }
+        }
         if self.names.len() > MAX_NAMES {
             self.names.clear();
         }
@@ -208,10 +225,18 @@ impl Target {
             return;
         }
         let bias = self.bias;
-        let looked_up = worker.run(patience, move || {
-            unknown.into_iter().map(|key| (key, Arc::new(label(&executable, key, bias)))).collect::<Vec<_>>()
+        let until = Instant::now() + patience;
+        // What there is no time for is looked up with the next tick.
+        let looked_up = worker.run(patience + GRACE, move || {
+            let in_time = unknown.into_iter().take_while(|_| Instant::now() < until);
+            in_time.map(|key| (key, Arc::new(label(&executable, key, bias)))).collect::<Names>()
         });
-        self.names.extend(looked_up.unwrap_or_default());
+        match looked_up {
+            Ok(names) => self.names.extend(names),
+            Err(Failure::Late(late)) => self.naming = Some(late),
+            // A mistake of ours: these callsites stay without names, and are tried again.
+            Err(Failure::Panicked) => {}
+        }
     }
 }
 

@@ -14,11 +14,13 @@ pub(super) struct Batch {
     ranges: Vec<(u64, usize)>,
     /// Where each descriptor starts in the buffer.
     starts: Vec<usize>,
+    /// Descriptors that are tried at once: behind an unreadable one there may be many.
+    pub(super) most: usize,
 }
 
 impl Batch {
     pub(super) fn new() -> Self {
-        Self { buffer: Vec::new(), ranges: Vec::new(), starts: Vec::new() }
+        Self { buffer: Vec::new(), ranges: Vec::new(), starts: Vec::new(), most: usize::MAX }
     }
 
     /// Plans the copy of as many descriptors from `first` on as fit; returns the index behind the last one.
@@ -26,7 +28,7 @@ impl Batch {
         self.ranges.clear();
         self.starts.clear();
         let mut total = 0;
-        for (index, slot) in slots.iter().enumerate().skip(first) {
+        for (index, slot) in slots.iter().enumerate().skip(first).take(self.most) {
             let (extend, used) = match self.ranges.last() {
                 Some((base, len)) if slot.address - base <= *len as u64 + GAP => {
                     ((slot.address - base) as usize + size - *len, true)
@@ -43,7 +45,7 @@ impl Batch {
             total += extend;
             self.starts.push(total - size);
         }
-        slots.len()
+        slots.len().min(first.saturating_add(self.most))
     }
 
     /// Copies, and returns how many bytes arrived; 0 when the first descriptor is unreadable.

@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::census::{Census, Goroutine};
 use super::descriptors::{Descriptors, ListError, Slot};
 use super::fields::{Fields, Parsed};
-use super::memory::{Fault, Memory};
+use super::memory::{Fault, Memory, Until};
 use super::runtime::Settings;
 use super::wait_reasons::WaitReasons;
 use crate::gobin::naming::EntryClass;
@@ -70,6 +70,7 @@ impl From<Fault> for SnapshotError {
             Fault::Gone => Self::Gone,
             Fault::Denied => Self::Denied(fault),
             Fault::Unmapped(_) => Self::OtherProgram,
+            Fault::Late(patience) => Self::Deadline(patience),
         }
     }
 }
@@ -77,7 +78,7 @@ impl From<Fault> for SnapshotError {
 impl From<ListError> for SnapshotError {
     fn from(error: ListError) -> Self {
         match error {
-            ListError::Fault(fault @ (Fault::Gone | Fault::Denied)) => fault.into(),
+            ListError::Fault(fault @ (Fault::Gone | Fault::Denied | Fault::Late(_))) => fault.into(),
             error => Self::List(error),
         }
     }
@@ -130,19 +131,20 @@ impl Reader {
     /// When nothing can be said about the target; never for a part of it.
     pub fn take(&mut self, memory: &dyn Memory, deadline: Instant) -> Result<Snapshot, SnapshotError> {
         let began = Instant::now();
+        let memory = &Until::new(memory, deadline);
         let reasons = self.prepare(memory)?;
         let settings = Settings::read(memory, &self.binary, self.bias)?;
-        let census = self.count(memory, &reasons, deadline)?;
+        let census = self.count(memory, &reasons)?;
         Ok(Snapshot { census, reasons, settings, began, ended: Instant::now() })
     }
 
     /// Checks what runs, and brings the list of descriptors up to date.
     pub(super) fn prepare(&mut self, memory: &dyn Memory) -> Result<Arc<WaitReasons>, SnapshotError> {
         self.check_program(memory)?;
-        let reasons = self.reasons(memory)?;
         let (allglen, allgptr) = self.list_addresses()?;
         self.descriptors.update(memory, allglen, allgptr)?;
-        Ok(reasons)
+        // A target that has goroutines has been relocated: its tables of strings are whole.
+        self.reasons(memory)
     }
 
     /// The running program is the one that was read: its `moduledata` says what the file's says.
@@ -161,12 +163,10 @@ impl Reader {
         }
         let address = self.binary.globals.wait_reasons.map(|address| address.wrapping_add(self.bias));
         let reasons = match address.map(|address| WaitReasons::read(memory, address)) {
-            Some(Err(fault @ (Fault::Gone | Fault::Denied))) => return Err(fault.into()),
-            Some(Ok(reasons)) => reasons,
             None | Some(Err(Fault::Unmapped(_))) => WaitReasons::default(),
+            Some(reasons) => reasons?,
         };
         let reasons = Arc::new(reasons);
-        // In a PIE the table is filled by the dynamic linker: an empty one is read again next time.
         if !reasons.is_empty() {
             self.reasons = Some(reasons.clone());
         }
@@ -181,12 +181,7 @@ impl Reader {
         }
     }
 
-    fn count(
-        &mut self,
-        memory: &dyn Memory,
-        reasons: &WaitReasons,
-        deadline: Instant,
-    ) -> Result<Census, SnapshotError> {
+    fn count(&mut self, memory: &dyn Memory, reasons: &WaitReasons) -> Result<Census, SnapshotError> {
         let fields = Fields::of(self.binary.layouts.layout());
         // Hundredths of a second since the first snapshot: 16 months fit.
         let now = (self.epoch.elapsed().as_millis() / 10) as u32;
@@ -197,24 +192,25 @@ impl Reader {
         let (mut next, mut looked_at) = (0, 0u64);
         let mut outcome: Result<(), SnapshotError> = Ok(());
         while next < slots.len() {
-            if Instant::now() > deadline {
-                census.skipped = (slots.len() - next) as u64;
-                break;
-            }
             let end = batch.plan(&slots, next, fields.end);
             match batch.read(memory, fields.end) {
                 Ok(0) => {
                     census.unreadable += 1;
                     next += 1;
-                    continue;
+                    batch.most = 1;
                 }
                 Ok(read) => {
+                    batch.most = batch.most.saturating_mul(2);
                     for (slot, bytes) in slots[next..end].iter_mut().zip(batch.descriptors(read, fields.end))
                     {
                         looked_at += 1;
                         next += 1;
                         self.count_one(slot, bytes, &fields, now, reasons, &mut census);
                     }
+                }
+                Err(Fault::Late(_)) if looked_at > 0 => {
+                    census.skipped = (slots.len() - next) as u64;
+                    break;
                 }
                 Err(fault) => {
                     outcome = Err(fault.into());
@@ -241,6 +237,7 @@ impl Reader {
             Parsed::Live(goroutine) => goroutine,
             Parsed::None => {
                 slot.park = 0;
+                census.dead += 1;
                 return;
             }
             Parsed::Torn => {

@@ -11,7 +11,7 @@ use super::batch::Batch;
 use super::census::{Goroutine, Status};
 use super::descriptors::Slot;
 use super::fields::{Fields, Parsed, Standing};
-use super::memory::{Fault, MAX_RANGES, Memory};
+use super::memory::{Fault, MAX_RANGES, Memory, Until};
 use super::reader::{Reader, SnapshotError, classify};
 use super::unwind::{Stack, Trace, unwind};
 use super::wait_reasons::WaitReasons;
@@ -80,6 +80,14 @@ pub struct Record {
     stack: Range<usize>,
 }
 
+impl Record {
+    /// A user goroutine that any thread may run, without its stack.
+    #[must_use]
+    pub const fn new(goroutine: Goroutine, condition: Condition, waited_at_most: Option<f64>) -> Self {
+        Self { goroutine, system: false, locked: false, waited_at_most, condition, elided: 0, stack: 0..0 }
+    }
+}
+
 /// Some goroutines.
 #[derive(Debug, Default)]
 pub struct Chunk {
@@ -135,7 +143,7 @@ impl Reader {
             // What doesn't fit shows only when everything was seen, and by then it would have been reported.
             self.take(memory, deadline)?;
         }
-        let reasons = self.prepare(memory)?;
+        let reasons = self.prepare(&Until::new(memory, deadline))?;
         Ok((reasons, self.descriptors.slots.len()))
     }
 
@@ -230,8 +238,11 @@ impl<'a> Pass<'a> {
         }
         if seen == 0 {
             self.totals.unreadable += 1;
+            // Behind an unreadable one there may be many.
+            self.before.most = 1;
             return Ok(1);
         }
+        self.before.most = self.before.most.saturating_mul(2);
         self.copy_stacks(&mut candidates)?;
         self.after.plan(&slots[..seen], 0, size);
         let read = self.after.read(self.memory, size)?;
@@ -399,16 +410,8 @@ impl<'a> Pass<'a> {
         };
         let waits = matches!(goroutine.status, Status::Waiting | Status::Leaked | Status::Syscall);
         let waited_at_most = waits.then(|| standing.waited_at_most()).flatten();
-        let record = Record {
-            goroutine: *goroutine,
-            system,
-            locked: standing.locked,
-            waited_at_most,
-            condition,
-            elided: 0,
-            stack: 0..0,
-        };
-        chunk.add(record, &self.trace);
+        let record = Record::new(*goroutine, condition, waited_at_most);
+        chunk.add(Record { system, locked: standing.locked, ..record }, &self.trace);
     }
 }
 

@@ -161,3 +161,49 @@ impl Names {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Groups, MAX_GROUPS, MAX_PCS};
+    use crate::snapshot::census::{Goroutine, Status};
+    use crate::snapshot::stacks::{Condition, Record};
+
+    fn record(id: u64, gopc: u64, waited_at_most: Option<f64>) -> Record {
+        let goroutine =
+            Goroutine { id, parent: 0, status: Status::Waiting, wait_reason: 7, tracking: 0, gopc, entry: 9 };
+        Record::new(goroutine, Condition::Whole, waited_at_most)
+    }
+
+    /// Goroutines with the same stack, state and creator are one group, with the oldest wait and the lowest id.
+    #[test]
+    fn equal_goroutines_are_counted_together() {
+        let mut groups = Groups::default();
+        groups.add(&record(5, 1, Some(2.0)), &[10, 11]);
+        groups.add(&record(4, 1, Some(3.0)), &[10, 11]);
+        groups.add(&record(6, 1, None), &[10, 11]);
+        groups.add(&record(7, 1, None), &[10, 12]);
+        groups.add(&record(8, 2, None), &[10, 11]);
+        let sorted = groups.sorted();
+        let counts: Vec<_> = sorted.iter().map(|group| (group.count, group.example)).collect();
+        assert_eq!(counts, [(3, 4), (1, 7), (1, 8)]);
+        assert_eq!(sorted[0].waited_at_most, Some(3.0));
+        assert_eq!(sorted[0].key.stack, sorted[2].key.stack);
+        assert_eq!(groups.pcs(sorted[1].key.stack.unwrap()), [10, 12]);
+    }
+
+    /// A target that invents stacks and creators can't make the tables grow; no goroutine is lost from the
+    /// total.
+    #[test]
+    fn groups_are_bounded() {
+        let mut groups = Groups::default();
+        let many = 2 * MAX_GROUPS as u64;
+        for id in 1..=many {
+            groups.add(&record(id, id, None), &[id; 16]);
+        }
+        assert!(groups.pcs.len() <= MAX_PCS);
+        assert_eq!(groups.sorted().len(), MAX_GROUPS);
+        assert_eq!(groups.ungrouped, many - MAX_GROUPS as u64);
+        assert_eq!(groups.total(), many);
+        assert!(groups.sorted().iter().any(|group| group.key.stack.is_none()));
+    }
+}

@@ -51,3 +51,19 @@ fn is_exported(name: &str, version: GoVersion) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{GoVersion, is_exported};
+
+    /// Methods of the runtime's own types are for users only if the type is; Go before 1.23 hid them all.
+    #[test]
+    fn exported_functions_of_the_runtime() {
+        let exported = |name| [22, 23].map(|minor| is_exported(name, GoVersion { minor, patch: 0 }));
+        assert_eq!(exported("Goexit"), [true, true]);
+        assert_eq!(exported("gopark"), [false, false]);
+        assert_eq!(exported("(*Func).Entry"), [false, true]);
+        assert_eq!(exported("(*timers).Run"), [false, false]);
+        assert_eq!(exported("Frames.next"), [true, false]);
+    }
+}
