@@ -10,6 +10,7 @@ mod fields;
 pub mod memory;
 pub mod reader;
 pub mod runtime;
+mod stack_memory;
 pub mod stacks;
 mod unwind;
 pub mod wait_reasons;

@@ -13,12 +13,12 @@ use super::descriptors::Slot;
 use super::fields::{Fields, Parsed, Standing};
 use super::memory::{Fault, MAX_RANGES, Memory, Until};
 use super::reader::{Reader, SnapshotError, classify};
-use super::unwind::{Stack, Trace, unwind};
+use super::stack_memory::{Copied, Live};
+use super::unwind::{Trace, unwind};
 use super::wait_reasons::WaitReasons;
 use crate::gobin::Layouts;
 use crate::gobin::naming::EntryClass;
-use crate::gobin::places::{Place, Places};
-use crate::gobin::source::le64;
+use crate::gobin::places::Places;
 
 pub use super::unwind::{INNER, MAX_KEPT};
 
@@ -26,8 +26,6 @@ pub use super::unwind::{INNER, MAX_KEPT};
 const MAX_BATCHED: u64 = 8 << 10;
 /// Stacks closer than this are copied with what lies between them: nearly all that are 2 KiB long.
 const GAP: u64 = 1536;
-/// Bytes of a long stack that are read at once.
-const WINDOW: u64 = 64 << 10;
 /// How often a goroutine that moves is looked at.
 const ATTEMPTS: usize = 4;
 /// The longest stack that a program may ask for is 1 GB; a descriptor that says more is not believed.
@@ -482,56 +480,4 @@ impl Standing {
         let now = now.tv_sec as f64 + now.tv_nsec as f64 / 1e9;
         Some(now - self.waiting_since as f64 / 1e9).filter(|seconds| *seconds >= 0.0)
     }
-}
-
-/// A stack that was copied.
-struct Copied<'a> {
-    places: &'a mut Places,
-    bytes: &'a [u8],
-    start: u64,
-}
-
-impl Stack for Copied<'_> {
-    fn place(&mut self, pc: u64) -> Option<Place> {
-        self.places.get(pc)
-    }
-
-    fn word(&mut self, address: u64) -> Option<u64> {
-        word(self.bytes, address.checked_sub(self.start)?)
-    }
-}
-
-/// A stack that is copied piece by piece.
-struct Live<'a> {
-    places: &'a mut Places,
-    memory: &'a dyn Memory,
-    end: u64,
-    bytes: Vec<u8>,
-    start: u64,
-    unreadable: bool,
-}
-
-impl Stack for Live<'_> {
-    fn place(&mut self, pc: u64) -> Option<Place> {
-        self.places.get(pc)
-    }
-
-    fn word(&mut self, address: u64) -> Option<u64> {
-        if let Some(word) = word(&self.bytes, address.checked_sub(self.start)?) {
-            return Some(word);
-        }
-        let left = self.end.checked_sub(address).filter(|left| *left >= 8)?;
-        self.bytes.resize(left.min(WINDOW) as usize, 0);
-        self.start = address;
-        if self.memory.read(address, &mut self.bytes).is_err() {
-            self.unreadable = true;
-            return None;
-        }
-        word(&self.bytes, 0)
-    }
-}
-
-fn word(bytes: &[u8], at: u64) -> Option<u64> {
-    let at = usize::try_from(at).ok()?;
-    bytes.get(at..at.checked_add(8)?).map(le64)
 }
