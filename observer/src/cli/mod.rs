@@ -5,6 +5,7 @@
 
 mod attach;
 mod check;
+mod dump;
 mod inspect;
 mod list;
 mod output;
@@ -37,6 +38,8 @@ enum Command {
     List(list::Arguments),
     /// Watch one process: goroutines created, exited and live per `go` statement
     Attach(attach::Arguments),
+    /// Write one goroutine profile of a process, from outside and without stopping it
+    Dump(dump::Arguments),
     /// Show what an executable tells: version, layouts, globals, probe sites
     Inspect(inspect::Arguments),
     /// Show what this machine and these privileges allow
@@ -53,6 +56,7 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Attach(arguments) => attach::run(&arguments),
+        Command::Dump(arguments) => dump::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
     };

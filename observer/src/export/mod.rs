@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 pub mod http;
 pub mod json;
 pub mod metrics;
+pub mod profile;
 mod rates;
 pub mod text;
 
