@@ -16,6 +16,11 @@ pub struct Cpu {
     pub throttling: Option<Throttling>,
     /// Throttling of the binding cgroup, when that is another one.
     pub binding_throttling: Option<Throttling>,
+    /// Time by which the group may exceed its quota in one period, if it saved it before, in seconds. `None`
+    /// where it has no quota of its own, or the kernel is older than 5.14.
+    pub burst_seconds: Option<f64>,
+    /// The group's weight against its siblings; 1 is the default (v1: 1024 shares, v2: weight 100).
+    pub weight: Option<f64>,
 }
 
 /// How often and how long one group was throttled, since it was created.
@@ -48,7 +53,10 @@ pub(super) fn read(
         let binding = values.limit_cores.as_ref().map_or(0, |limit| limit.level as usize);
         if binding != 0 {
             values.binding_throttling = settle(throttling(reader, group, binding))?;
+        } else if values.limit_cores.is_some() {
+            values.burst_seconds = settle(burst(reader, group))?;
         }
+        values.weight = settle(weight(reader, group))?;
     }
     Ok(Some(values))
 }
@@ -72,6 +80,22 @@ fn effective_limit(reader: &mut Reader<'_>, group: Group<'_>) -> Value<Limit<f64
             reader.effective(group, "cpu.max", |reader, level| reader.get(group, level, "cpu.max", v2_max))
         }
     }
+}
+
+fn burst(reader: &mut Reader<'_>, group: Group<'_>) -> Value<f64> {
+    let file = match group.version() {
+        Version::V1 => "cpu.cfs_burst_us",
+        Version::V2 => "cpu.max.burst",
+    };
+    reader.slow(group, 0, file, |text| Ok(Some(number(text)? as f64 / 1e6)))
+}
+
+fn weight(reader: &mut Reader<'_>, group: Group<'_>) -> Value<f64> {
+    let (file, default) = match group.version() {
+        Version::V1 => ("cpu.shares", 1024.0),
+        Version::V2 => ("cpu.weight", 100.0),
+    };
+    reader.slow(group, 0, file, |text| Ok(Some(number(text)? as f64 / default)))
 }
 
 fn throttling(reader: &mut Reader<'_>, group: Group<'_>, level: usize) -> Value<Throttling> {

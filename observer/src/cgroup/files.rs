@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -17,14 +18,31 @@ const CHUNK: usize = 4096;
 /// no longer fits, and no record of a control file is this long.
 const LAST: usize = 2048;
 
-/// Open control files, least recently used closed first.
+/// Age up to which the text of a setting will do. Each file is read anew between half of it and all of it.
+const SLOW: Duration = Duration::from_secs(60);
+/// Longest text of a setting that is remembered.
+const MAX_SETTING: usize = 256;
+/// Settings remembered at most: some ten for each of thousands of groups.
+const MAX_SETTINGS: usize = 1 << 16;
+
+/// Open control files. Groups are read in turns, so what was used least recently is what is needed next:
+/// while every open file is in use a further one is read without being kept.
 #[derive(Debug)]
 pub(super) struct Files {
     open: HashMap<Box<[u8]>, Kept>,
     capacity: usize,
     /// Counts reads; the age of kept files.
     clock: u64,
+    /// Until then no file that is out of use is looked for.
+    full_until: u64,
     text: Vec<u8>,
+    settings: HashMap<Box<[u8]>, Setting>,
+}
+
+#[derive(Debug)]
+struct Setting {
+    text: Box<[u8]>,
+    due: Instant,
 }
 
 #[derive(Debug)]
@@ -40,6 +58,8 @@ pub(super) enum Failure {
     Absent,
     /// Its group was removed while it was read.
     Removed,
+    /// It is there, but the kernel was told not to account for what it shows.
+    Off,
     /// It is longer than any control file.
     TooLarge,
     /// Anything else.
@@ -49,7 +69,14 @@ pub(super) enum Failure {
 impl Files {
     /// Keeps up to `capacity` files open (at least one).
     pub(super) fn new(capacity: usize) -> Self {
-        Self { open: HashMap::new(), capacity: capacity.max(1), clock: 0, text: Vec::new() }
+        Self {
+            open: HashMap::new(),
+            capacity: capacity.max(1),
+            clock: 0,
+            full_until: 0,
+            text: Vec::new(),
+            settings: HashMap::new(),
+        }
     }
 
     /// How many files are open now.
@@ -64,49 +91,89 @@ impl Files {
         let mut read = self.read_once(path);
         if known && matches!(read, Err(Failure::Removed)) {
             // Another group may have the same name now, as when a service is started again.
+            let group = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            self.forget_settings(&path[..group]);
             read = self.read_once(path);
         }
         read.map(|()| self.text.as_slice())
     }
 
+    /// The text of a file that is set by people, or grows slowly: up to a minute old, and not kept open.
+    pub(super) fn read_slow(&mut self, path: &[u8]) -> Result<&[u8], Failure> {
+        let now = Instant::now();
+        if self.settings.get(path).is_none_or(|setting| setting.due <= now) {
+            read_text(&open(path)?, &mut self.text)?;
+            if self.text.len() > MAX_SETTING {
+                return Ok(&self.text);
+            }
+            self.remember(path, now);
+        }
+        self.settings.get(path).map(|setting| &*setting.text).ok_or(Failure::Absent)
+    }
+
     /// Closes the files of a group and of those below it.
     pub(super) fn close_below(&mut self, directory: &[u8]) {
-        self.open.retain(|path, _| path.strip_prefix(directory).is_none_or(|rest| !rest.starts_with(b"/")));
+        self.open.retain(|path, _| !is_below(path, directory));
+        self.forget_settings(directory);
+    }
+
+    fn forget_settings(&mut self, directory: &[u8]) {
+        self.settings.retain(|path, _| !is_below(path, directory));
+    }
+
+    fn remember(&mut self, path: &[u8], now: Instant) {
+        if self.settings.len() >= MAX_SETTINGS {
+            self.settings.retain(|_, setting| setting.due > now);
+        }
+        if self.settings.len() >= MAX_SETTINGS {
+            self.settings.clear();
+        }
+        // Spread, so that not all are due in one sweep.
+        let spread = path.iter().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+        let due = now + SLOW / 2 + (SLOW / 2).mul_f64(f64::from(spread % 64) / 64.0);
+        self.settings.insert(path.into(), Setting { text: self.text.as_slice().into(), due });
     }
 
     /// Fills `text`; a file that can't be read doesn't stay open.
     fn read_once(&mut self, path: &[u8]) -> Result<(), Failure> {
-        if !self.open.contains_key(path) {
-            self.keep(path)?;
+        if let Some(kept) = self.open.get_mut(path) {
+            kept.used = self.clock;
+            let read = read_text(&kept.file, &mut self.text);
+            if read.is_err() {
+                self.open.remove(path);
+            }
+            return read;
         }
-        // Present: kept just now, or found.
-        let Some(kept) = self.open.get_mut(path) else { return Err(Failure::Absent) };
-        kept.used = self.clock;
-        let read = read_text(&kept.file, &mut self.text);
-        if read.is_err() {
-            self.open.remove(path);
+        let mut opened = open(path);
+        if matches!(&opened, Err(Failure::Io(error)) if is(error, Errno::MFILE)) && !self.open.is_empty() {
+            self.close_oldest();
+            opened = open(path);
         }
-        read
-    }
-
-    /// Opens `path`, making room first, also when the process has no descriptor left.
-    fn keep(&mut self, path: &[u8]) -> Result<(), Failure> {
-        if self.open.len() >= self.capacity {
-            self.evict();
+        let file = opened?;
+        read_text(&file, &mut self.text)?;
+        if self.has_room() {
+            self.open.insert(path.into(), Kept { file, used: self.clock });
         }
-        let name = OsStr::from_bytes(path);
-        let mut opened = File::open(name);
-        if opened.as_ref().is_err_and(|error| is(error, Errno::MFILE)) && !self.open.is_empty() {
-            self.evict();
-            opened = File::open(name);
-        }
-        let file = opened.map_err(Failure::from_io)?;
-        self.open.insert(path.into(), Kept { file, used: self.clock });
         Ok(())
     }
 
-    /// Closes the quarter that was not used for longest (at least one), so that making room is rarely needed.
-    fn evict(&mut self) {
+    /// Whether one more file may stay open, after closing those out of use: files that several rounds over all
+    /// of them have not touched.
+    fn has_room(&mut self) -> bool {
+        if self.open.len() < self.capacity {
+            return true;
+        }
+        if self.clock < self.full_until {
+            return false;
+        }
+        let (rounds, clock) = (8 * self.capacity as u64, self.clock);
+        self.open.retain(|_, kept| clock - kept.used < rounds);
+        self.full_until = clock + self.capacity as u64;
+        self.open.len() < self.capacity
+    }
+
+    /// Closes the quarter that was not used for longest (at least one).
+    fn close_oldest(&mut self) {
         let mut ages: Vec<u64> = self.open.values().map(|kept| kept.used).collect();
         if ages.is_empty() {
             return;
@@ -115,6 +182,15 @@ impl Files {
         let (_, &mut limit, _) = ages.select_nth_unstable(last);
         self.open.retain(|_, kept| kept.used > limit);
     }
+}
+
+fn open(path: &[u8]) -> Result<File, Failure> {
+    File::open(OsStr::from_bytes(path)).map_err(Failure::from_io)
+}
+
+/// Whether `path` is a file of the group `directory`, or of one below it.
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 /// Replaces `text` by the whole text of `file`.
@@ -137,6 +213,7 @@ impl Failure {
         match error {
             error if is(&error, Errno::NOENT) => Self::Absent,
             error if is(&error, Errno::NODEV) => Self::Removed,
+            error if is(&error, Errno::OPNOTSUPP) => Self::Off,
             error => Self::Io(error),
         }
     }
@@ -164,7 +241,7 @@ mod tests {
         }
     }
 
-    /// No more files than the bound stay open, those used last stay, and evicted ones are opened again.
+    /// No more files than the bound stay open, those in use stay, and those out of use make room at last.
     #[test]
     fn stays_within_its_bound() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -174,12 +251,32 @@ mod tests {
             std::fs::write(&path, name.to_string()).expect("written");
             let text = files.read(path.as_os_str().as_bytes()).expect("read").to_vec();
             assert_eq!(text, name.to_string().into_bytes());
-            (files.count(), files.open.keys().any(|key| key.ends_with(b"/0")))
+            (files.count(), files.open.keys().any(|key| key.ends_with(format!("/{name}").as_bytes())))
         };
         for name in 1..100 {
             assert!(read(0).0 <= 8);
-            assert!(read(name).1, "the file used before each other one was closed");
+            assert!(read(0).1, "a file in use was closed");
+            assert!(read(name).0 <= 8);
         }
+        assert!(read(99).1, "files out of use still take all the room");
+    }
+
+    /// The text of a setting is remembered, until its group is closed or found to be another one.
+    #[test]
+    fn remembers_settings() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("cpu.weight");
+        let path = path.as_os_str().as_bytes();
+        let mut files = Files::new(8);
+        assert!(matches!(files.read_slow(path), Err(Failure::Absent)));
+        for text in ["100", "200"] {
+            std::fs::write(OsStr::from_bytes(path), text).expect("written");
+            assert_eq!(files.read_slow(path).expect("read"), text.as_bytes());
+            std::fs::write(OsStr::from_bytes(path), "changed").expect("written");
+            assert_eq!(files.read_slow(path).expect("read"), text.as_bytes());
+            files.close_below(directory.path().as_os_str().as_bytes());
+        }
+        assert_eq!(files.count(), 0);
     }
 
     /// Closing a group's files leaves those of groups with a longer name alone.

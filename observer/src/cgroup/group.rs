@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem { file: controller.name(), path, reason: Reason::Outside });
     }
 
-    /// Reads a file of the ancestor `level` levels up.
+    /// Reads a file of the ancestor `level` levels up, as it is now.
     pub(super) fn get<T>(
         &mut self,
         group: Group<'_>,
@@ -100,18 +100,41 @@ impl<'a> Reader<'a> {
         file: &'static str,
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
     ) -> Value<T> {
+        self.read(group, level, file, parse, Files::read)
+    }
+
+    /// Reads a file of which a text of the last minute will do: a setting that people change, or a peak.
+    pub(super) fn slow<T>(
+        &mut self,
+        group: Group<'_>,
+        level: usize,
+        file: &'static str,
+        parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
+    ) -> Value<T> {
+        self.read(group, level, file, parse, Files::read_slow)
+    }
+
+    fn read<T>(
+        &mut self,
+        group: Group<'_>,
+        level: usize,
+        file: &'static str,
+        parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
+        read: for<'f> fn(&'f mut Files, &[u8]) -> Result<&'f [u8], Failure>,
+    ) -> Value<T> {
         let directory = bytes(&group.hierarchy.point);
         self.name.clear();
         for part in [directory, group.ancestor(level), b"/", file.as_bytes()] {
             self.name.extend_from_slice(part);
         }
-        let reason = match self.files.read(&self.name) {
+        let reason = match read(self.files, &self.name) {
             Ok(text) => match std::str::from_utf8(text).map_err(|_| Malformed).and_then(parse) {
                 Ok(value) => return Ok(value),
                 Err(Malformed) => Reason::Malformed,
             },
             Err(Failure::Absent) => return self.absent(group, level, file),
             Err(Failure::Removed) => return Err(Stop::Gone(Gone { path: group.shown(0) })),
+            Err(Failure::Off) => return Ok(None),
             Err(Failure::TooLarge) => Reason::TooLarge,
             Err(Failure::Io(error)) => reason(&error),
         };
@@ -139,6 +162,20 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(tightest.map(|(value, level)| Limit { value, binding: group.shown(level), level: level as u32 }))
+    }
+
+    /// The value of the nearest level that has one, the root included.
+    pub(super) fn nearest<T>(
+        &mut self,
+        group: Group<'_>,
+        mut at: impl FnMut(&mut Self, usize) -> Value<T>,
+    ) -> Value<T> {
+        for level in 0..=group.depth().min(MAX_LEVELS) {
+            if let Some(value) = at(self, level)? {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
     }
 
     /// A missing file: the group has no such controller, or is no more.

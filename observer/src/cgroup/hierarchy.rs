@@ -12,7 +12,7 @@ use super::group::{Group, Reader};
 use super::membership::{self, Membership};
 use super::mountinfo::{self, Kind, Mount};
 use super::path::{GroupPath, join};
-use super::{CgroupError, Gone, Reading, cpu, memory, namespace, pids};
+use super::{CgroupError, Gone, Reading, cpu, cpuset, hugetlb, io as block, memory, namespace, pids, pressure};
 
 /// Longest line of `mountinfo` that is looked at; overlay mounts can be long, cgroup mounts are not.
 const MAX_LINE: u64 = 64 * 1024;
@@ -26,12 +26,26 @@ pub struct Options {
     pub proc: PathBuf,
     /// Control files kept open at most.
     pub open_files: usize,
+    /// Where the kernel lists the sizes of huge pages.
+    pub huge_pages: PathBuf,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { root: None, proc: PathBuf::from("/proc"), open_files: 512 }
+        Self {
+            root: None,
+            proc: PathBuf::from("/proc"),
+            open_files: affordable_files(),
+            huge_pages: PathBuf::from("/sys/kernel/mm/hugepages"),
+        }
     }
+}
+
+/// Half of the files that the process may open, and not more than serve some 500 groups.
+fn affordable_files() -> usize {
+    const ENOUGH: usize = 4096;
+    let soft = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    soft.map_or(ENOUGH, |soft| usize::try_from(soft / 2).unwrap_or(ENOUGH).min(ENOUGH))
 }
 
 /// Which versions of cgroups serve the controllers that observer reads.
@@ -92,6 +106,7 @@ pub struct Hierarchies {
     pub(super) list: Vec<Hierarchy>,
     proc: PathBuf,
     files: Files,
+    huge_pages: Vec<&'static hugetlb::Size>,
 }
 
 impl Hierarchies {
@@ -122,7 +137,12 @@ impl Hierarchies {
         for hierarchy in &mut list {
             hierarchy.above = namespace::levels_above(&options.proc, hierarchy, &hierarchy.root);
         }
-        Ok(Self { list, proc: options.proc.clone(), files: Files::new(options.open_files) })
+        Ok(Self {
+            list,
+            proc: options.proc.clone(),
+            files: Files::new(options.open_files),
+            huge_pages: hugetlb::sizes(&options.huge_pages),
+        })
     }
 
     /// Which versions are in use.
@@ -178,7 +198,7 @@ impl Hierarchies {
     /// [`Gone`] when one of the groups has been removed.
     pub fn read(&mut self, membership: &Membership) -> Result<Reading, Gone> {
         let mut reader = Reader::new(&mut self.files, membership.path());
-        let reading = read_all(&self.list, membership, &mut reader);
+        let reading = read_all(&self.list, membership, &mut reader, &self.huge_pages);
         match reading {
             Ok(reading) => Ok(Reading { problems: reader.into_problems(), ..reading }),
             Err(gone) => {
@@ -204,7 +224,12 @@ impl Hierarchies {
 }
 
 /// Reads each controller's values.
-fn read_all(list: &[Hierarchy], membership: &Membership, reader: &mut Reader<'_>) -> Result<Reading, Gone> {
+fn read_all(
+    list: &[Hierarchy],
+    membership: &Membership,
+    reader: &mut Reader<'_>,
+    huge_pages: &[&'static hugetlb::Size],
+) -> Result<Reading, Gone> {
     let mut group = |controller| {
         let (index, hierarchy) = locate(list, controller)?;
         let place = membership.place(index)?;
@@ -215,12 +240,30 @@ fn read_all(list: &[Hierarchy], membership: &Membership, reader: &mut Reader<'_>
     };
     let [cpu, cpuacct, memory, pids] =
         [Controller::Cpu, Controller::CpuAcct, Controller::Memory, Controller::Pids].map(&mut group);
+    let [io, hugetlb, cpuset] = [Controller::Io, Controller::Hugetlb, Controller::Cpuset].map(&mut group);
+    let pages = hugetlb.map(|group| hugetlb::read(reader, group, huge_pages)).transpose()?;
     Ok(Reading {
         cpu: cpu::read(reader, cpu, cpuacct)?,
         memory: memory.map(|group| memory::read(reader, group)).transpose()?,
         pids: pids.map(|group| pids::read(reader, group)).transpose()?,
+        io: io.map(|group| block::read(reader, group)).transpose()?,
+        hugetlb: pages.unwrap_or_default(),
+        cpuset_cpus: cpuset.map(|group| cpuset::read(reader, group)).transpose()?.flatten(),
+        pressure: pressured(list, membership)
+            .map(|group| pressure::read(reader, group))
+            .transpose()?
+            .unwrap_or_default(),
         problems: Vec::new(),
     })
+}
+
+/// The group whose pressure is the membership's. Beside v1 controllers the unified hierarchy's root holds
+/// whoever wasn't put elsewhere: its pressure is the machine's, and says nothing of the membership.
+fn pressured<'a>(list: &'a [Hierarchy], membership: &'a Membership) -> Option<Group<'a>> {
+    let (index, hierarchy) = list.iter().enumerate().find(|(_, h)| h.version == Version::V2)?;
+    let path = membership.place(index)??;
+    let shared = list.iter().any(|h| h.version == Version::V1 && !h.controllers.is_empty());
+    if shared && path.is_empty() { None } else { Some(Group { hierarchy, path }) }
 }
 
 /// The hierarchy of a controller and its index.

@@ -41,8 +41,8 @@ struct Line<'a> {
 }
 
 impl Membership {
-    /// The path to show, below the root of its hierarchy. That is the deepest of the groups whose controllers
-    /// are read, of equal ones the unified hierarchy's. The unified or a named hierarchy's group is shown
+    /// The path to show, below the root of its hierarchy. That is the deepest of the groups that limit CPU,
+    /// memory or tasks, of equal ones the unified hierarchy's. Another hierarchy's group is shown
     /// instead where it goes on below that (a systemd unit without resource control), but not where it
     /// differs: on hybrid machines containers often stay in `0::/` or in their manager's group.
     #[must_use]
@@ -101,7 +101,8 @@ fn shown(list: &[Hierarchy], lines: &[Line<'_>], places: &[Place]) -> Arc<str> {
         let hierarchy = &list[line.hierarchy];
         (hierarchy, full_path(hierarchy, line.path, place))
     });
-    let (read, named): (Vec<_>, Vec<_>) = candidates.partition(|(h, _)| !h.controllers.is_empty());
+    let (read, named): (Vec<_>, Vec<_>) =
+        candidates.partition(|(h, _)| h.controllers.iter().any(|controller| controller.places()));
     let order = |hierarchy: &Hierarchy| {
         let first = super::Controller::ALL.iter().position(|c| hierarchy.controllers.contains(c));
         (hierarchy.version == Version::V1, first)

@@ -10,30 +10,36 @@
 
 mod controller;
 mod cpu;
+mod cpuset;
 mod files;
 mod group;
 mod hierarchy;
+mod hugetlb;
+mod io;
 mod membership;
 mod memory;
 mod mountinfo;
 mod namespace;
 mod path;
 mod pids;
+mod pressure;
 mod values;
 
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use controller::Controller;
 pub use cpu::{Cpu, Throttling};
 pub use hierarchy::{Hierarchies, Mode, Options};
+pub use hugetlb::HugePages;
+pub use io::Io;
 pub use membership::Membership;
-pub use memory::Memory;
+pub use memory::{Memory, MemoryEvents};
 pub use pids::Pids;
+pub use pressure::{Pressure, Stall};
 
 /// A limit and the cgroup that sets it.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +61,14 @@ pub struct Reading {
     pub memory: Option<Memory>,
     /// Threads and processes.
     pub pids: Option<Pids>,
+    /// Block devices.
+    pub io: Option<Io>,
+    /// Huge pages, by size.
+    pub hugetlb: Vec<HugePages>,
+    /// CPUs that the group may use.
+    pub cpuset_cpus: Option<u32>,
+    /// Time spent waiting for resources (v2).
+    pub pressure: Pressure,
     /// Values that are missing above although the kernel should have them.
     pub problems: Vec<Problem>,
 }
@@ -142,7 +156,7 @@ pub enum CgroupError {
         /// The file.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        source: std::io::Error,
     },
     /// The folder that was named holds no cgroup mount.
     #[error("no cgroup hierarchy is mounted at or below {}; mount the host's /sys/fs/cgroup there", root.display())]

@@ -1,7 +1,7 @@
 //! The pids controller: threads and processes. v1 and v2 have the same files.
 
 use super::group::{Group, Reader, settle};
-use super::values::{limit, number};
+use super::values::{keyed, limit, number};
 use super::{Gone, Limit};
 
 /// Tasks (threads of all processes) of a group.
@@ -13,6 +13,13 @@ pub struct Pids {
     pub current: Option<u64>,
     /// Tasks charged to the binding cgroup now, when that is another one: what counts against the limit.
     pub binding_current: Option<u64>,
+    /// The most there ever were (Linux 6.0 and newer); may be a minute old.
+    pub peak: Option<u64>,
+    /// Forks and new threads that a limit refused, since the group was made: those that its own limit refused
+    /// (v2 from Linux 6.11 on), or those that tasks of the group tried (v1, and v2 before).
+    pub refused: Option<u64>,
+    /// The same of the binding cgroup, when that is another one.
+    pub binding_refused: Option<u64>,
 }
 
 /// Reads the values of a group.
@@ -20,13 +27,20 @@ pub(super) fn read(reader: &mut Reader<'_>, group: Group<'_>) -> Result<Pids, Go
     let current = |reader: &mut Reader<'_>, level| {
         settle(reader.get(group, level, "pids.current", |text| number(text).map(Some)))
     };
+    let refused = |reader: &mut Reader<'_>, level| {
+        settle(reader.get(group, level, "pids.events", |text| keyed(text, "max")))
+    };
     let limit = settle(
         reader.effective(group, "pids.max", |reader, level| reader.get(group, level, "pids.max", limit)),
     )?;
     let binding = limit.as_ref().map_or(0, |limit| limit.level as usize);
+    let above = binding != 0;
     Ok(Pids {
         current: current(reader, 0)?,
-        binding_current: if binding == 0 { None } else { current(reader, binding)? },
+        binding_current: if above { current(reader, binding)? } else { None },
+        peak: settle(reader.slow(group, 0, "pids.peak", |text| number(text).map(Some)))?,
+        refused: refused(reader, 0)?,
+        binding_refused: if above { refused(reader, binding)? } else { None },
         limit,
     })
 }

@@ -58,9 +58,9 @@ impl Code {
         found
     }
 
-    /// Targets of its direct calls, in order.
-    pub fn direct_calls(&self) -> impl Iterator<Item = u64> {
-        self.instructions().filter(is_direct_call).map(|call| call.near_branch_target())
+    /// Its direct calls in order: where each is, and what it calls.
+    pub fn direct_calls(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.instructions().filter(is_direct_call).map(|call| (call.ip(), call.near_branch_target()))
     }
 
     /// The first direct call of `callee`.

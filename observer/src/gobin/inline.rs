@@ -18,7 +18,29 @@ const MAX_DEPTH: usize = 64;
 /// Different entries of one tree that are followed: those who ask want to know whether there is just one.
 const MAX_ENTRIES: usize = 64;
 
-/// The names of the functions inlined directly into `function`, each once, in the order of their code.
+/// What was inlined into one function.
+#[derive(Debug, Default)]
+pub struct Inlined {
+    /// The functions inlined directly into it, each once, in the order of their code.
+    pub names: Vec<String>,
+    /// Where each piece of code ends, and its entry in the inline tree; −1 is the function itself.
+    runs: Vec<(u64, i32)>,
+}
+
+impl Inlined {
+    /// Whether the code at `pc` belongs to an inlined function.
+    #[must_use]
+    pub fn covers(&self, pc: u64) -> bool {
+        index_at(&self.runs, pc).is_some()
+    }
+}
+
+fn index_at(runs: &[(u64, i32)], pc: u64) -> Option<i32> {
+    let (_, index) = runs.iter().find(|(end, _)| pc < *end)?;
+    (*index >= 0).then_some(*index)
+}
+
+/// Reads what was inlined into `function`.
 ///
 /// `gofunc` is the link-time address that function data is relative to (`moduledata.gofunc`).
 ///
@@ -30,11 +52,11 @@ pub fn direct(
     table: &Pclntab,
     function: &Function,
     gofunc: u64,
-) -> Result<Vec<String>> {
+) -> Result<Inlined> {
     let (Some(indices), Some(tree)) =
         (table.pcdata(source, function, INDEX_TABLE)?, table.funcdata(source, function, TREE)?)
     else {
-        return Ok(Vec::new());
+        return Ok(Inlined::default());
     };
     let tree = gofunc.wrapping_add(u64::from(tree));
     let runs = table.runs(source, indices, function)?;
@@ -48,7 +70,7 @@ pub fn direct(
             names.push(name);
         }
     }
-    Ok(names)
+    Ok(Inlined { names, runs })
 }
 
 /// Follows the parents of a tree entry up to the one that stands in the function itself.
@@ -74,9 +96,9 @@ fn outermost(
             (le32(&entry[4..]), le32(&entry[8..]))
         };
         let parent_pc = function.entry.wrapping_add(u64::from(parent));
-        match runs.iter().find(|(end, _)| parent_pc < *end) {
-            Some((_, up)) if *up >= 0 => index = *up,
-            _ => return table.name_at(source, name),
+        match index_at(runs, parent_pc) {
+            Some(up) => index = up,
+            None => return table.name_at(source, name),
         }
     }
     Err(malformed)

@@ -3,7 +3,7 @@
 use super::GoBinary;
 use super::code::Code;
 use super::error::Result;
-use super::inline;
+use super::inline::{self, Inlined};
 use super::pclntab::Function;
 use super::source::{Budget, Source};
 
@@ -96,11 +96,15 @@ impl GoBinary {
     /// What a wrapper such as `main.main.gowrap1` wraps: the one function that it calls, or that was inlined
     /// into it. `None` when that isn't clear.
     fn wrapped(&self, source: &dyn Source, wrapper: &Function) -> Result<Option<String>> {
-        let mut names = match self.module.gofunc {
+        let mut inlined = match self.module.gofunc {
             Some(gofunc) => inline::direct(source, &self.image, &self.table, wrapper, gofunc)?,
-            None => Vec::new(),
+            None => Inlined::default(),
         };
-        for target in Code::read(source, &self.image, wrapper)?.direct_calls().take(MAX_CALLS) {
+        let mut names = std::mem::take(&mut inlined.names);
+        let code = Code::read(source, &self.image, wrapper)?;
+        // What an inlined function calls is not called by the wrapper.
+        let own = code.direct_calls().filter(|(at, _)| !inlined.covers(*at)).take(MAX_CALLS);
+        for (_, target) in own {
             if let Some(callee) = self.table.lookup(source, self.module.text, target)? {
                 let name = self.table.name(source, &callee)?;
                 if !names.contains(&name) {

@@ -71,7 +71,7 @@ impl Fake {
     }
 
     pub(super) fn options(&self) -> Options {
-        Options { proc: self.path("proc"), ..Options::default() }
+        Options { proc: self.path("proc"), huge_pages: self.path("huge"), ..Options::default() }
     }
 
     pub(super) fn discover(&self) -> Hierarchies {

@@ -1,7 +1,9 @@
 //! Reading v1, v2 and hybrid layouts.
 
 use super::fake::Fake;
-use crate::cgroup::{CgroupError, Controller, Hierarchies, Limit, Mode, Options, Reason, Throttling};
+use crate::cgroup::{
+    CgroupError, Controller, Hierarchies, Limit, Mode, Options, Pressure, Reason, Stall, Throttling,
+};
 
 fn limit<T>(value: T, binding: &str, level: u32) -> Option<Limit<T>> {
     Some(Limit { value, binding: binding.into(), level })
@@ -190,7 +192,10 @@ fn hybrid_reads_each_controller_where_it_lives() {
     fake.process("7", "3:cpu:/a\n2:cpuacct:/b\n0::/c/d\n");
     let hierarchies = fake.discover();
     assert_eq!(hierarchies.mode(), Mode::Hybrid);
-    assert_eq!(hierarchies.controllers(), [Controller::Cpu, Controller::Memory, Controller::CpuAcct]);
+    assert_eq!(
+        hierarchies.controllers(),
+        [Controller::Cpu, Controller::Memory, Controller::CpuAcct, Controller::Hugetlb]
+    );
     let (membership, reading) = fake.read();
     assert_eq!(&**membership.path(), "/c/d");
     assert_eq!(reading.cpu.expect("cpu").usage_seconds, Some(2.0));
@@ -302,7 +307,8 @@ fn endless_nesting_is_refused() {
     let reading = fake.read().1;
     assert_eq!(reading.pids.expect("pids").current, Some(1));
     assert!(reading.problems.iter().all(|problem| problem.reason == Reason::TooDeep));
-    assert_eq!(reading.problems.len(), 3);
+    let limits: Vec<_> = reading.problems.iter().map(|problem| problem.file).collect();
+    assert_eq!(limits, ["cpu.max", "memory.max", "memory.high", "memory.swap.max", "pids.max"]);
 }
 
 /// A removed group is gone: that is not a problem, and no value of it is shown.
@@ -315,4 +321,105 @@ fn removed_groups_are_gone() {
     let gone = hierarchies.read(&membership).expect_err("gone");
     assert_eq!(&*gone.path, "/kubepods.slice/pod.slice/ctr");
     assert!(!fake.root().join("sys/kubepods.slice/pod.slice/ctr").exists());
+}
+
+/// v2: everything beside limits and use, from texts recorded from 6.12.
+#[test]
+fn v2_reads_every_controller() {
+    let fake = pod();
+    let own = "sys/kubepods.slice/pod.slice/ctr";
+    fake.file("sys/cgroup.controllers", "cpuset cpu io memory hugetlb pids\n");
+    fake.group("huge", &[("hugepages-2048kB/nr_hugepages", "0\n")]);
+    fake.group(
+        own,
+        &[
+            ("cpu.weight", "50\n"),
+            ("memory.high", "max\n"),
+            ("memory.low", "4096\n"),
+            ("memory.peak", "800\n"),
+            ("memory.swap.current", "0\n"),
+            ("memory.events", "low 0\nhigh 3\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n"),
+            ("pids.peak", "99\n"),
+            ("pids.events", "max 5\n"),
+            ("io.weight", "default 100\n8:16 10\n"),
+            ("io.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=250000\n"),
+            ("hugetlb.2MB.max", "max\n"),
+            ("hugetlb.2MB.current", "2097152\n"),
+            ("hugetlb.2MB.events", "max 7\n"),
+        ],
+    );
+    fake.group(
+        "sys/kubepods.slice/pod.slice",
+        &[
+            ("memory.high", "90000000\n"),
+            ("memory.events", "low 0\nhigh 4\nmax 20\noom 3\noom_kill 2\noom_group_kill 0\n"),
+            ("hugetlb.2MB.max", "10485760\n"),
+            ("cpuset.cpus.effective", "0-2,5\n"),
+        ],
+    );
+    let (_, reading) = fake.read();
+    assert_eq!(reading.problems, []);
+    assert_eq!(reading.cpu.expect("cpu").weight, Some(0.5));
+    let memory = reading.memory.expect("memory");
+    assert_eq!(memory.high_bytes, limit(90_000_000, "/kubepods.slice/pod.slice", 1));
+    assert_eq!((memory.low_bytes, memory.peak_bytes, memory.swap_bytes), (Some(4096), Some(800), Some(0)));
+    assert_eq!((memory.events.oom_kill, memory.events.max), (Some(1), Some(9)));
+    assert_eq!(memory.binding_events.and_then(|events| events.max), Some(20));
+    let pids = reading.pids.expect("pids");
+    assert_eq!((pids.peak, pids.refused), (Some(99), Some(5)));
+    assert_eq!(reading.io.expect("io").weight, Some(100));
+    let [pages] = &reading.hugetlb[..] else { panic!("one size: {:?}", reading.hugetlb) };
+    assert_eq!(pages.limit_bytes, limit(10_485_760, "/kubepods.slice/pod.slice", 1));
+    assert_eq!((pages.size, pages.usage_bytes, pages.refused), ("2MB", Some(2_097_152), Some(7)));
+    assert_eq!(reading.cpuset_cpus, Some(4), "of the nearest level that says");
+    let stall = Stall { waiting_seconds: 1.5, stalled_seconds: Some(0.25) };
+    assert_eq!(reading.pressure, Pressure { io: Some(stall), ..Pressure::default() });
+}
+
+/// v1: the same things under other names.
+#[test]
+fn v1_reads_every_controller() {
+    let mut fake = v1();
+    fake.v1("sys/blkio", "/", "blkio");
+    fake.v1("sys/cpuset", "/", "cpuset");
+    fake.group("sys/blkio/docker/c1", &[("blkio.bfq.weight", "300\n")]);
+    fake.group("sys/cpuset/docker/c1", &[("cpuset.effective_cpus", "1\n")]);
+    fake.group(
+        "sys/memory/docker/c1",
+        &[
+            ("memory.failcnt", "11\n"),
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
+            ("memory.max_usage_in_bytes", "3500\n"),
+        ],
+    );
+    fake.group("sys/cpu,cpuacct/docker/c1", &[("cpu.shares", "2048\n")]);
+    fake.file("sys/pids/docker/c1/pids.events", "max 2\n");
+    fake.process("7", "7:blkio:/docker/c1\n6:cpuset:/docker/c1\n12:pids:/docker/c1\n5:memory:/docker/c1\n3:cpu,cpuacct:/docker/c1\n");
+    let (_, reading) = fake.read();
+    assert_eq!(reading.problems, []);
+    assert_eq!(reading.cpu.expect("cpu").weight, Some(2.0));
+    let io = reading.io.expect("io");
+    assert_eq!((io.weight, io.default_weight), (Some(300), Some(100)));
+    assert_eq!(reading.cpuset_cpus, Some(1));
+    let memory = reading.memory.expect("memory");
+    assert_eq!((memory.events.max, memory.events.oom_kill), (Some(11), Some(1)));
+    assert_eq!((memory.peak_bytes, memory.high_bytes), (Some(3500), None));
+    assert_eq!(reading.pids.expect("pids").refused, Some(2));
+    assert_eq!(reading.pressure, Pressure::default());
+}
+
+/// On a hybrid machine the unified root's pressure is the machine's, and is not shown as a group's.
+#[test]
+fn the_unified_roots_pressure_is_nobodys() {
+    let mut fake = v1();
+    fake.v2("sys/unified", "/", "hugetlb\n");
+    for group in ["sys/unified", "sys/unified/own"] {
+        fake.group(group, &[("cpu.pressure", "some avg10=1.00 avg60=1.00 avg300=1.00 total=7000000\n")]);
+    }
+    let cpu = |fake: &Fake, path: &str| {
+        fake.process("7", &format!("12:pids:/docker/c1\n0::{path}\n"));
+        fake.read().1.pressure.cpu.map(|stall| stall.waiting_seconds)
+    };
+    assert_eq!(cpu(&fake, "/"), None);
+    assert_eq!(cpu(&fake, "/own"), Some(7.0));
 }

@@ -107,6 +107,102 @@ fn tasks_are_counted_where_the_limit_binds() {
     assert_eq!(scratch.number(Controller::Pids, "/p", "pids.current", ""), 2);
 }
 
+/// Forks that a limit refuses are counted as the kernel counts them.
+#[test]
+fn refused_forks_equal_the_kernels_counter() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    scratch.group("/forks");
+    scratch.set_pids_max("/forks", 2);
+    let process = scratch.start("/forks", "sleep 100 & { sleep 100 & } 2>/dev/null; wait");
+    let membership = scratch.hierarchies.membership(process.id()).expect("a membership");
+    let counted = |_| {
+        sleep(Duration::from_millis(20));
+        scratch.number(Controller::Pids, "/forks", "pids.events", "max ") > 0
+    };
+    assert!((0..500).any(counted), "the kernel never refused a fork");
+    drop(process);
+    let (pids, kernel) = loop {
+        let before = scratch.number(Controller::Pids, "/forks", "pids.events", "max ");
+        let reading = scratch.hierarchies.read(&membership).expect("a reading");
+        let after = scratch.number(Controller::Pids, "/forks", "pids.events", "max ");
+        if before == after {
+            break (reading.pids.expect("pids"), after);
+        }
+    };
+    for pid in scratch.text(Controller::Pids, "/forks", "cgroup.procs").lines() {
+        let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+    }
+    assert_eq!((pids.refused, pids.peak), (Some(kernel), Some(2)));
+}
+
+/// Weights and CPUs are those of the kernel's files.
+#[test]
+fn settings_equal_the_kernels_files() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    scratch.group("/s");
+    let (file, default) =
+        if scratch.is_v1(Controller::Cpu) { ("cpu.shares", 1024.0) } else { ("cpu.weight", 100.0) };
+    std::fs::write(scratch.path(Controller::Cpu, "/s").join(file), "512").expect("a weight");
+    let process = scratch.start("/s", "exec sleep 100");
+    let reading = read(&mut scratch, process.id());
+    assert_eq!(reading.cpu.expect("cpu").weight, Some(512.0 / default));
+    if let Some(cpus) = reading.cpuset_cpus {
+        let pid = rustix::process::Pid::from_raw(process.id() as i32);
+        let allowed = rustix::thread::sched_getaffinity(pid).expect("a set").count();
+        assert_eq!(cpus, allowed);
+    }
+}
+
+/// A limit of huge pages that is no multiple of one is shown as the kernel has rounded it.
+#[test]
+fn huge_page_limits_are_as_the_kernel_rounded_them() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    let Some(group) = HugeGroup::new(&scratch.hierarchies) else {
+        eprintln!("skipped: no hugetlb group can be made here");
+        return;
+    };
+    std::fs::write(group.path.join("hugetlb.2MB.max"), "12345678").expect("a limit");
+    let process = scratch.start("", "exec sleep 100");
+    std::fs::write(group.path.join("cgroup.procs"), process.id().to_string()).expect("joined");
+    let reading = read(&mut scratch, process.id());
+    drop(process);
+    let pages = reading.hugetlb.iter().find(|pages| pages.size == "2MB").expect("2 MB pages");
+    let limit = pages.limit_bytes.as_ref().expect("a limit");
+    assert_eq!((limit.value, limit.level), (5 << 21, 0));
+    assert_eq!((pages.usage_bytes, pages.refused), (Some(0), Some(0)));
+    assert!(reading.pressure.cpu.is_some(), "every v2 group but the root counts pressure");
+}
+
+/// A group in v2's hugetlb controller, which is given to groups while this one is there.
+struct HugeGroup {
+    path: std::path::PathBuf,
+    control: Option<std::path::PathBuf>,
+}
+
+impl HugeGroup {
+    fn new(hierarchies: &Hierarchies) -> Option<Self> {
+        let (_, hierarchy) = hierarchies.of(Controller::Hugetlb)?;
+        let control = hierarchy.point.join("cgroup.subtree_control");
+        let given = std::fs::read_to_string(&control).ok()?.contains("hugetlb");
+        std::fs::write(&control, "+hugetlb").ok()?;
+        let path = hierarchy.point.join(format!("observer-test-huge-{}", std::process::id()));
+        let group = Self { path, control: (!given).then_some(control) };
+        std::fs::create_dir(&group.path).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for HugeGroup {
+    fn drop(&mut self) {
+        super::scratch::remove(&self.path);
+        if let Some(control) = &self.control {
+            // Others may use it by now.
+            let _ = std::fs::write(control, "-hugetlb");
+        }
+    }
+}
+
 /// A memory limit that is no multiple of a page is shown as the kernel has rounded it.
 #[test]
 fn memory_limits_are_as_the_kernel_rounded_them() {

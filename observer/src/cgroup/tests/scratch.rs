@@ -137,7 +137,7 @@ impl Drop for Scratch {
 }
 
 /// Removes a group's folder, if it is there. The kernel may still count a process that has just been waited for.
-fn remove(path: &Path) {
+pub(super) fn remove(path: &Path) {
     for _ in 0..500 {
         if fs::remove_dir(path).is_ok() || !path.exists() {
             return;
