@@ -21,6 +21,8 @@ use probing::{Prober, SlotCounts};
 use target::{Probing, Target};
 use worker::Worker;
 
+use crate::diagnose::{self, Thresholds};
+use crate::discover::environment::Environment;
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Readings};
 use crate::model::view::{TargetState, TargetView, View};
@@ -42,6 +44,8 @@ pub struct Options {
     pub patience: Duration,
     /// Whether to find out which features of the kernel can be used, for the view.
     pub features: bool,
+    /// From which numbers on something is a finding.
+    pub thresholds: Thresholds,
 }
 
 impl Default for Options {
@@ -53,6 +57,7 @@ impl Default for Options {
             max_callsites: 50,
             patience: Duration::from_secs(2),
             features: false,
+            thresholds: Thresholds::default(),
         }
     }
 }
@@ -185,7 +190,11 @@ impl Pipeline {
             }
             Recognised::Go(executable) => {
                 let probing = self.prober.plan(executable, Instant::now() + self.options.settle);
-                Target::new(identity, slot, executable, max_series, probing)
+                let mut target = Target::new(identity, slot, executable, max_series, probing);
+                let pid = identity.pid;
+                let environment = self.worker.run(self.options.patience, move || Environment::read(pid));
+                target.environment = environment.unwrap_or_default();
+                target
             }
         };
         self.next_slot += 1;
@@ -257,13 +266,16 @@ impl Pipeline {
             views.push(target_view(target, digest, &mut self.placement));
         }
         let observer = self.own.view(&mut self.prober, &views);
-        View {
+        let mut view = View {
             taken_at: SystemTime::now(),
             interval,
             targets: views,
             cgroups: self.placement.finish(),
             observer,
-        }
+            findings: Vec::new(),
+        };
+        view.findings = diagnose::diagnose(&view, &self.options.thresholds);
+        view
     }
 }
 
@@ -280,7 +292,12 @@ fn digest(
     let attached = matches!(target.probing, Probing::On(since) if since <= snapshot.began);
     let counts = if attached { before.of(target.slot).zip(after.of(target.slot)) } else { None };
     target.learn_names(worker, options.patience, snapshot, counts.map(|(_, after)| after));
-    target.history.digest(&Readings { snapshot, counts, names: &target.names })
+    target.history.digest(&Readings {
+        snapshot,
+        counts,
+        names: &target.names,
+        environment: &target.environment,
+    })
 }
 
 fn target_view(
@@ -295,12 +312,8 @@ fn target_view(
         (Ok(_), _) => (TargetState::Observed, None),
     };
     let digest = digest.ok();
-    let (goroutines, runtime, probes, callsites, other) = match digest {
-        Some(digest) => {
-            (Some(digest.goroutines), Some(digest.runtime), digest.probes, digest.callsites, digest.other)
-        }
-        None => Default::default(),
-    };
+    let seen = digest.is_some();
+    let digest = digest.unwrap_or_default();
     TargetView {
         pid: target.identity.pid,
         start_time: target.start_time,
@@ -312,11 +325,13 @@ fn target_view(
         go_version: target.go_version.clone(),
         state,
         reason,
-        goroutines,
-        runtime,
-        probes,
-        callsites,
-        other_created_total: other.created,
-        other_exited_total: other.exited,
+        goroutines: seen.then_some(digest.goroutines),
+        runtime: seen.then_some(digest.runtime),
+        usable_cpus: process::usable_cpus(target.identity.pid),
+        recent: digest.recent,
+        probes: digest.probes,
+        callsites: digest.callsites,
+        other_created_total: digest.other.created,
+        other_exited_total: digest.other.exited,
     }
 }

@@ -129,7 +129,8 @@ impl Files {
             self.settings.clear();
         }
         // Spread, so that not all are due in one sweep.
-        let spread = path.iter().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+        let spread =
+            path.iter().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte)));
         let due = now + SLOW / 2 + (SLOW / 2).mul_f64(f64::from(spread % 64) / 64.0);
         self.settings.insert(path.into(), Setting { text: self.text.as_slice().into(), due });
     }

@@ -12,7 +12,9 @@ use super::group::{Group, Reader};
 use super::membership::{self, Membership};
 use super::mountinfo::{self, Kind, Mount};
 use super::path::{GroupPath, join};
-use super::{CgroupError, Gone, Reading, cpu, cpuset, hugetlb, io as block, memory, namespace, pids, pressure};
+use super::{
+    CgroupError, Gone, Reading, cpu, cpuset, hugetlb, io as block, memory, namespace, pids, pressure,
+};
 
 /// Longest line of `mountinfo` that is looked at; overlay mounts can be long, cgroup mounts are not.
 const MAX_LINE: u64 = 64 * 1024;

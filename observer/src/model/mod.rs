@@ -1,5 +1,7 @@
 //! What is known of the targets, and the [`view`] that exporters read.
 
+pub mod finding;
 pub mod history;
+pub mod recent;
 pub mod reconcile;
 pub mod view;
