@@ -10,21 +10,23 @@ mod probing;
 mod target;
 mod worker;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use executables::{Executables, Recognised};
+use executables::{Executables, Known, Recognised};
 use own::Own;
 use placement::Placement;
 use probing::{Prober, SlotCounts};
 use target::{Probing, Target};
-use worker::Worker;
+use worker::{Failure, Worker};
 
 use crate::diagnose::{self, Thresholds};
 use crate::discover::environment::Environment;
+use crate::discover::exe::Contents;
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Readings};
+use crate::model::ledger::Ledger;
 use crate::model::view::{TargetState, TargetView, View};
 use crate::probe::ExecWatch;
 use crate::snapshot::reader::Snapshot;
@@ -70,8 +72,11 @@ pub struct Pipeline {
     prober: Prober,
     placement: Placement,
     own: Own,
+    ledger: Ledger,
     /// Who every process was when it was last looked at; most are no targets.
     seen: HashMap<u32, Identity>,
+    /// Processes that could not be recognised for reasons that may pass: looked at again with every tick.
+    again: HashSet<u32>,
     targets: BTreeMap<u32, Target>,
     next_slot: u64,
     last_tick: Option<Instant>,
@@ -87,7 +92,9 @@ impl Pipeline {
             prober: Prober::new(options.probes),
             placement: Placement::new(),
             own: Own::new(options.features),
+            ledger: Ledger::new(options.max_callsites),
             seen: HashMap::new(),
+            again: HashSet::new(),
             targets: BTreeMap::new(),
             next_slot: 1,
             last_tick: None,
@@ -123,7 +130,7 @@ impl Pipeline {
         for pid in &pids {
             self.look_at(*pid);
         }
-        let there: std::collections::HashSet<u32> = pids.into_iter().collect();
+        let there: HashSet<u32> = pids.into_iter().collect();
         let gone: Vec<u32> = self.seen.keys().filter(|pid| !there.contains(pid)).copied().collect();
         for pid in gone {
             self.forget(pid, true);
@@ -143,9 +150,32 @@ impl Pipeline {
             return;
         }
         self.forget(pid, false);
+        let Some((answer, lasting)) = self.recognise(&identity) else {
+            self.again.insert(pid);
+            return;
+        };
         self.seen.insert(pid, identity);
-        let answer = self.recognise(&identity);
         self.admit(identity, &answer);
+        let target = self.targets.contains_key(&pid);
+        if !lasting || (target && process::identity(pid) != Some(identity)) {
+            self.seen.remove(&pid);
+            self.again.insert(pid);
+        }
+    }
+
+    /// Looks again at a target whose memory holds something else than its executable. It may be starting, or
+    /// have executed another program, also between two things that we read of it.
+    fn doubt(&mut self, pid: u32) {
+        let stands = self.targets.get(&pid).is_some_and(|target| {
+            process::identity(pid) == Some(target.identity)
+                && target.executable.as_ref().is_some_and(|executable| {
+                    process::load_bias(pid, executable.binary.image.entry).ok() == Some(target.bias)
+                })
+        });
+        if !stands {
+            self.seen.remove(&pid);
+            self.look_at(pid);
+        }
     }
 
     /// A target has ended.
@@ -160,37 +190,54 @@ impl Pipeline {
     fn forget(&mut self, pid: u32, ended: bool) {
         self.seen.remove(&pid);
         if let Some(target) = self.targets.remove(&pid) {
-            tracing::debug!(pid, process = %target.process, "target has ended");
-            self.prober.detach(target.slot, ended);
+            tracing::debug!(pid, process = %target.workload.process, "target has ended");
+            let last = self.prober.detach(target.slot, ended);
+            target.close(&last, &mut self.ledger);
         }
     }
 
-    fn recognise(&mut self, identity: &Identity) -> Recognised {
-        if let Some(answer) = self.executables.get(&identity.file) {
-            return answer;
-        }
+    /// Whether a process is ours, and whether it makes no sense to ask again. `None` if it has changed
+    /// meanwhile.
+    fn recognise(&mut self, identity: &Identity) -> Option<(Recognised, bool)> {
         let path = process::exe_path(identity.pid);
-        let answer = self.worker.run(self.options.patience, move || executables::read(&path));
-        let answer = answer.unwrap_or_else(|_| Recognised::Refused {
+        let contents = Contents::of(&path).ok().filter(|contents| contents.file == identity.file)?;
+        let late = Recognised::Refused {
             version: None,
-            reason: "its executable could not be read in time".to_owned(),
-        });
-        self.executables.put(identity.file, &answer);
-        answer
+            reason: "its executable could not be read in time; observer keeps trying".to_owned(),
+        };
+        match self.executables.get(&contents) {
+            Known::Yes(answer) => return Some((answer, true)),
+            Known::Late => return Some((late, false)),
+            Known::No => {}
+        }
+        match self.worker.run(self.options.patience, move || executables::examine(&path)) {
+            Ok(examined) => {
+                self.executables.put(&examined);
+                let other = examined.contents.is_some_and(|contents| contents.file != identity.file);
+                (!other).then_some((examined.answer, examined.lasting))
+            }
+            Err(Failure::Late(reading)) => {
+                self.executables.put_late(contents, reading);
+                Some((late, false))
+            }
+            Err(Failure::Panicked) => {
+                let reason = "reading its executable failed by a mistake in observer: please report it";
+                Some((Recognised::Refused { version: None, reason: reason.to_owned() }, true))
+            }
+        }
     }
 
     fn admit(&mut self, identity: Identity, answer: &Recognised) {
         let slot = self.next_slot;
-        let max_series = self.options.max_callsites;
         let target = match answer {
             Recognised::Foreign => return,
             Recognised::Refused { version: None, .. } if self.options.only.is_none() => return,
             Recognised::Refused { version, reason } => {
-                Target::refused(identity, slot, version.as_deref(), reason, max_series)
+                Target::refused(identity, slot, version.as_deref(), reason)
             }
             Recognised::Go(executable) => {
                 let probing = self.prober.plan(executable, Instant::now() + self.options.settle);
-                let mut target = Target::new(identity, slot, executable, max_series, probing);
+                let mut target = Target::new(identity, slot, executable, probing);
                 let pid = identity.pid;
                 let environment = self.worker.run(self.options.patience, move || Environment::read(pid));
                 target.environment = environment.unwrap_or_default();
@@ -198,20 +245,28 @@ impl Pipeline {
             }
         };
         self.next_slot += 1;
-        tracing::debug!(pid = identity.pid, process = %target.process, go = target.go_version.as_deref(), "new target");
+        tracing::debug!(pid = identity.pid, process = %target.workload.process, go = target.go_version.as_deref(), "new target");
         self.targets.insert(identity.pid, target);
     }
 
     /// Puts probes into targets that are due, until `until`; the others are due next time.
     pub fn attach_due(&mut self, until: Instant) {
+        let mut changed = Vec::new();
         for target in self.targets.values_mut() {
             let now = Instant::now();
             if now > until {
-                return;
+                break;
             }
             if matches!(target.probing, Probing::Due(at) if at <= now) {
                 self.prober.attach(target);
+                // The kernel goes by the pid, which may be another program's or process's by now.
+                if process::identity(target.identity.pid) != Some(target.identity) {
+                    changed.push(target.identity.pid);
+                }
             }
+        }
+        for pid in changed {
+            self.look_at(pid);
         }
     }
 
@@ -227,6 +282,9 @@ impl Pipeline {
 
     /// Takes one snapshot of every target and reads every cgroup.
     pub fn tick(&mut self) -> View {
+        for pid in std::mem::take(&mut self.again) {
+            self.look_at(pid);
+        }
         let now = Instant::now();
         let interval = self.last_tick.replace(now).map(|last| now - last);
         let before = self.prober.counts();
@@ -236,6 +294,9 @@ impl Pipeline {
             let Some(target) = self.targets.get_mut(&pid) else { continue };
             match target.snapshot(&mut self.worker, self.options.patience) {
                 Ok(snapshot) => {
+                    if target.probing == Probing::Unproven {
+                        target.probing = Probing::Due(now);
+                    }
                     self.own.snapshot_taken(snapshot.ended - snapshot.began);
                     snapshots.insert(pid, Ok(snapshot));
                 }
@@ -244,7 +305,7 @@ impl Pipeline {
                 Err(("other_program", reason)) => {
                     self.own.snapshot_failed("other_program");
                     snapshots.insert(pid, Err(reason));
-                    self.look_at(pid);
+                    self.doubt(pid);
                 }
                 Err((name, reason)) => {
                     self.own.snapshot_failed(name);
@@ -263,15 +324,15 @@ impl Pipeline {
                 Some(Err(reason)) => Err(Some(reason)),
                 None => Err(None),
             };
-            views.push(target_view(target, digest, &mut self.placement));
+            views.push(target_view(target, digest, &mut self.placement, &mut self.ledger));
         }
-        let observer = self.own.view(&mut self.prober, &views);
         let mut view = View {
             taken_at: SystemTime::now(),
             interval,
+            observer: self.own.view(&mut self.prober, &views),
             targets: views,
             cgroups: self.placement.finish(),
-            observer,
+            totals: self.ledger.totals(now),
             findings: Vec::new(),
         };
         view.findings = diagnose::diagnose(&view, &self.options.thresholds);
@@ -301,37 +362,43 @@ fn digest(
 }
 
 fn target_view(
-    target: &Target,
+    target: &mut Target,
     digest: Result<Digest, Option<Arc<str>>>,
     placement: &mut Placement,
+    ledger: &mut Ledger,
 ) -> TargetView {
     let place = placement.of(target.identity.pid);
+    target.workload.owner = place.owner;
     let (state, reason) = match (&digest, &target.probing) {
         (Err(reason), _) => (TargetState::Unreadable, reason.clone()),
         (Ok(_), Probing::Refused(reason)) => (TargetState::SnapshotOnly, Some(reason.clone())),
         (Ok(_), _) => (TargetState::Observed, None),
     };
-    let digest = digest.ok();
-    let seen = digest.is_some();
-    let digest = digest.unwrap_or_default();
-    TargetView {
+    let mut view = TargetView {
         pid: target.identity.pid,
         start_time: target.start_time,
-        process: target.process.clone(),
+        process: target.workload.process.clone(),
         exe: target.exe.clone(),
-        owner: place.owner,
+        owner: target.workload.owner.clone(),
         cgroup_path: place.path,
         cgroup: place.index,
         go_version: target.go_version.clone(),
         state,
         reason,
-        goroutines: seen.then_some(digest.goroutines),
-        runtime: seen.then_some(digest.runtime),
         usable_cpus: process::usable_cpus(target.identity.pid),
-        recent: digest.recent,
-        probes: digest.probes,
-        callsites: digest.callsites,
-        other_created_total: digest.other.created,
-        other_exited_total: digest.other.exited,
+        recent: Vec::new(),
+        goroutines: None,
+        runtime: None,
+        probes: None,
+        callsites: Vec::new(),
+    };
+    if let Ok(mut digest) = digest {
+        target.book(&mut digest, ledger);
+        view.goroutines = Some(digest.goroutines);
+        view.runtime = Some(digest.runtime);
+        view.probes = digest.probes;
+        view.callsites = digest.callsites;
+        view.recent = digest.recent;
     }
+    view
 }

@@ -1,1 +1,14 @@
-//! End-to-end tests.
+//! End-to-end tests: real Go programs, real cgroups, real eBPF, and the observer as its users run it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod churn;
+mod counts;
+mod fixtures;
+mod hostile;
+mod inspect;
+mod lifecycle;
+mod namespaces;
+mod serve;
+mod source;
+mod support;
+mod unprivileged;

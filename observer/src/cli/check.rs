@@ -67,7 +67,9 @@ fn table(report: &Report) -> String {
         let mark = if row.enabled { "yes" } else { "NO " };
         _ = writeln!(text, "{mark}  {:<17} {}", row.name, row.gives);
         if let Some(reason) = &row.reason {
-            _ = writeln!(text, "     {:<17} {reason} (needs {})", "", row.needs);
+            let needs =
+                if reason.contains("needs ") { String::new() } else { format!(" (needs {})", row.needs) };
+            _ = writeln!(text, "     {:<17} {reason}{needs}", "");
         }
     }
     text

@@ -1,5 +1,6 @@
 //! `observer inspect`.
 
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ use crate::text::printable;
 pub(super) struct Arguments {
     /// Process id, or path of an executable
     #[arg(value_name = "PID|FILE")]
-    what: String,
+    what: OsString,
     /// How to show it
     #[arg(long, value_enum, default_value = "table")]
     output: Format,
@@ -82,8 +83,9 @@ struct Site {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let path = match arguments.what.parse::<u32>() {
-        Ok(pid) if !std::path::Path::new(&arguments.what).exists() => {
+    // The name of a file need not be UTF-8; that of a process is a number.
+    let path = match arguments.what.to_str().and_then(|text| text.parse::<u32>().ok()) {
+        Some(pid) if !std::path::Path::new(&arguments.what).exists() => {
             super::pid::require_go(pid)?;
             process::exe_path(pid)
         }

@@ -54,8 +54,15 @@ pub(super) fn json(value: &impl Serialize, pretty: bool) -> anyhow::Result<()> {
 
 /// One line on stderr that says what is wrong and what to do.
 pub(super) fn error(error: &anyhow::Error) {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Most of our errors name their cause themselves.
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
     // If stderr is closed there is nobody left to tell.
-    _ = writeln!(io::stderr(), "observer: {}", printable(&format!("{error:#}")));
+    _ = writeln!(io::stderr(), "observer: {}", printable(&text));
 }
 
 /// Replaces the line on a terminal that says how far long work is; empty text takes it away.

@@ -21,6 +21,7 @@ pub(super) fn healthy() -> View {
         cgroups: vec![cgroup()],
         observer: ObserverView::default(),
         findings: Vec::new(),
+        totals: Vec::new(),
     }
 }
 
@@ -78,8 +79,6 @@ fn target() -> TargetView {
             heap_live: Some(60 << 20),
             heap_marked: Some(u64::from(tick / 10)),
         }),
-        other_created_total: 0,
-        other_exited_total: 0,
     }
 }
 

@@ -79,6 +79,9 @@ pub struct AttachLine<'a> {
     /// Whether the snapshot read every goroutine; if not, counts are lower bounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
+    /// How long the snapshot took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_seconds: Option<f64>,
     /// GOMAXPROCS in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gomaxprocs: Option<u32>,
@@ -213,6 +216,7 @@ pub fn attach<'a>(previous: Option<&View>, view: &'a View, pid: u32) -> Option<A
         goroutines: goroutines.map(|counts| counts.user),
         system_goroutines: goroutines.map(|counts| counts.system),
         complete: goroutines.map(|counts| counts.complete),
+        snapshot_seconds: goroutines.map(|counts| counts.duration.as_secs_f64()),
         gomaxprocs: target.runtime.as_ref().and_then(|runtime| runtime.gomaxprocs),
         callsites: super::most_growing(&target.callsites).into_iter().map(Callsite::from).collect(),
         states: goroutines.map(|counts| counts.states.clone()).unwrap_or_default(),

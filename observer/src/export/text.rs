@@ -127,6 +127,10 @@ fn room_for_names(width: usize, rows: &[[String; 6]]) -> usize {
 
 fn names(callsite: &CallsiteView, room: Option<usize>) -> String {
     let room = room.unwrap_or(usize::MAX);
+    if callsite.created_by.is_empty() {
+        // The main goroutine: no `go` statement made it.
+        return fitted(&printable(&callsite.entry), room).into_owned();
+    }
     let line = format!("{}:{}", printable(&callsite.file), callsite.line);
     format!(
         "{}\n  {}\n  {}",
@@ -136,22 +140,17 @@ fn names(callsite: &CallsiteView, room: Option<usize>) -> String {
     )
 }
 
-/// `path` in at most `room` characters if leaving out leading folders is enough for that; the end is what
-/// tells names apart.
+/// `path` in at most `room` characters: without leading folders, or if that is not enough without its
+/// beginning. The end is what tells names apart.
 fn fitted(path: &str, room: usize) -> Cow<'_, str> {
-    if path.chars().count() <= room {
+    let length = path.chars().count();
+    if length <= room {
         return Cow::Borrowed(path);
     }
-    let ends = path.match_indices('/').map(|(at, _)| format!("…{}", &path[at..]));
-    let mut shorter = None;
-    for end in ends {
-        let fits = end.chars().count() <= room;
-        shorter = Some(end);
-        if fits {
-            break;
-        }
-    }
-    shorter.map_or(Cow::Borrowed(path), Cow::Owned)
+    let mut ends = path.match_indices('/').map(|(at, _)| &path[at..]);
+    let end = ends.find(|end| end.chars().count() < room);
+    let cut = || path.chars().skip(length - room.saturating_sub(1)).collect();
+    Cow::Owned(format!("…{}", end.map_or_else(cut, str::to_owned)))
 }
 
 fn header(previous: Option<&View>, view: &View, target: &TargetView) -> String {
@@ -184,13 +183,15 @@ fn header(previous: Option<&View>, view: &View, target: &TargetView) -> String {
 }
 
 fn goroutine_lines(text: &mut String, counts: &GoroutinesView) {
-    let states: Vec<_> = counts.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let present = counts.states.iter().filter(|(_, count)| **count > 0);
+    let states: Vec<_> = present.map(|(state, count)| format!("{count} {state}")).collect();
     let lower_bound = if counts.complete { "" } else { "at least " };
     _ = write!(text, "{lower_bound}{} goroutines", counts.user);
     if !states.is_empty() {
         _ = write!(text, ": {}", states.join(", "));
     }
-    _ = writeln!(text, " (and {} system)", counts.system);
+    let took = counts.duration.as_secs_f64() * 1000.0;
+    _ = writeln!(text, " (and {} system), read in {took:.1} ms", counts.system);
     if !counts.wait_reasons.is_empty() {
         let reasons = counts.wait_reasons.iter().map(|(reason, count)| (&**reason, *count));
         _ = writeln!(text, "waiting: {}", top(reasons, REASONS_IN_HEADER, ", "));

@@ -5,6 +5,7 @@
 use super::elf::Image;
 use super::error::{Error, Result};
 use super::source::{Source, Window};
+use crate::text::truncated;
 
 const MAGIC: &[u8; 14] = b"\xff Go buildinf:";
 /// The linker puts the blob at the front of the first writable segment, 16-byte aligned.
@@ -13,6 +14,12 @@ const ALIGN: usize = 16;
 const SEARCH: u64 = 64 << 20;
 /// Module information of the largest programs is a few hundred kilobytes.
 const MAX_STRING: u64 = 1 << 20;
+/// Longest version string that is kept.
+const MAX_VERSION: usize = 128;
+/// Settings that are kept; compilers write about twenty.
+const MAX_SETTINGS: usize = 128;
+/// Longest path, module or setting that is kept.
+const MAX_TEXT: usize = 4096;
 /// Both ends of the module information carry a 16-byte mark.
 const MARK: usize = 16;
 
@@ -50,15 +57,17 @@ impl BuildInfo {
     }
 
     fn from_text(version: &str, modules: &str) -> Self {
-        let mut info = Self { version: version.to_owned(), path: None, module: None, settings: Vec::new() };
+        let version = truncated(version, MAX_VERSION).to_owned();
+        let mut info = Self { version, path: None, module: None, settings: Vec::new() };
         for line in modules.lines() {
+            let line = truncated(line, MAX_TEXT);
             match line.split_once('\t') {
                 Some(("path", path)) => info.path = Some(path.to_owned()),
                 Some(("mod", module)) => {
                     info.module =
                         Some(module.split('\t').take(2).collect::<Vec<_>>().join(" ").trim().to_owned());
                 }
-                Some(("build", setting)) => {
+                Some(("build", setting)) if info.settings.len() < MAX_SETTINGS => {
                     let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
                     info.settings.push((key.to_owned(), value.to_owned()));
                 }

@@ -45,22 +45,22 @@ impl Code {
         &rest[..rest.len().min(len)]
     }
 
-    /// Distinct data addresses in `[from, to)` that it refers to, in the order of the instructions.
+    /// Distinct addresses that it refers to and `wanted` accepts, in the order of the instructions.
     #[must_use]
-    pub fn data_references(&self, from: u64, to: u64) -> Vec<u64> {
+    pub fn references(&self, wanted: impl Fn(u64) -> bool) -> Vec<u64> {
         let mut found = Vec::new();
         for instruction in self.instructions().filter(Instruction::is_ip_rel_memory_operand) {
             let address = instruction.ip_rel_memory_address();
-            if address >= from && address < to && !found.contains(&address) {
+            if wanted(address) && !found.contains(&address) {
                 found.push(address);
             }
         }
         found
     }
 
-    /// Targets of its direct calls, in order.
-    pub fn direct_calls(&self) -> impl Iterator<Item = u64> {
-        self.instructions().filter(is_direct_call).map(|call| call.near_branch_target())
+    /// Its direct calls in order: where each is, and what it calls.
+    pub fn direct_calls(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.instructions().filter(is_direct_call).map(|call| (call.ip(), call.near_branch_target()))
     }
 
     /// The first direct call of `callee`.

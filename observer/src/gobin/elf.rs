@@ -71,6 +71,10 @@ impl Image {
         let mut window = Window::scatter(source);
         let header = read_header(&mut window)?;
         let (segments, dynamic) = read_segments(&mut window, &header)?;
+        if let Some(cut) = segments.iter().find(|segment| segment.offset + segment.file_size > source.size())
+        {
+            return Err(Error::Truncated { at: cut.offset + cut.file_size });
+        }
         let sections = read_sections(&mut window, &header).unwrap_or_default();
         Ok(Self {
             pie: header.e_type.get(LE) == elf::ET_DYN,
@@ -118,21 +122,42 @@ impl Image {
         })
     }
 
-    /// `len` bytes at a link-time address, with a PIE's relative relocations applied for a load bias of 0.
+    /// Whether an address is in a writable segment.
+    #[must_use]
+    pub fn is_writable(&self, address: u64) -> bool {
+        self.segments.iter().any(|segment| {
+            segment.writable && address >= segment.address && address - segment.address < segment.memory_size
+        })
+    }
+
+    /// `len` bytes at each of some link-time addresses, with a PIE's relative relocations applied for a load
+    /// bias of 0: (address, bytes). `addresses` ascend; those whose bytes are not in the file are left out.
+    /// The relocation table is read once.
     ///
     /// # Errors
-    /// When the bytes or the relocation table are not in the file.
-    pub fn relocated(&self, source: &dyn Source, address: u64, len: usize) -> Result<Vec<u8>> {
-        let offset = self.offset(address).ok_or(Error::Malformed { what: "address", at: address })?;
-        let mut bytes = Window::scatter(source).get(offset, len)?.to_vec();
+    /// When the relocation table is not in the file.
+    pub fn relocated(
+        &self,
+        source: &dyn Source,
+        addresses: &[u64],
+        len: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>> {
+        let mut window = Window::scatter(source);
+        let mut read = |address: u64| Some(window.get(self.offset(address)?, len).ok()?.to_vec());
+        let mut blocks: Vec<(u64, Vec<u8>)> =
+            addresses.iter().filter_map(|address| Some((*address, read(*address)?))).collect();
         self.each_relocation(source, |place, addend| {
-            let start = place.checked_sub(address).unwrap_or(u64::MAX);
-            if start < len as u64 && len as u64 - start >= 8 {
-                let start = start as usize;
-                bytes[start..start + 8].copy_from_slice(&addend.to_le_bytes());
+            // Blocks that hold all eight bytes from `place` on.
+            let first = blocks
+                .partition_point(|(address, _)| address.saturating_add(len as u64) < place.saturating_add(8));
+            for (address, bytes) in blocks[first..].iter_mut().take_while(|(address, _)| *address <= place) {
+                let start = (place - *address) as usize;
+                if let Some(word) = bytes.get_mut(start..start + 8) {
+                    word.copy_from_slice(&addend.to_le_bytes());
+                }
             }
         })?;
-        Ok(bytes)
+        Ok(blocks)
     }
 
     /// Calls `visit(place, value)` for each relative relocation of a PIE's `DT_RELA` table.

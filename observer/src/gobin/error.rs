@@ -26,6 +26,12 @@ pub enum Error {
         /// Where more bytes should be.
         at: u64,
     },
+    /// Reading on would take out of proportion long: its structures overlap, or refer to each other in circles.
+    #[error("the executable is malformed: its structures need more reading than {limit} bytes")]
+    Budget {
+        /// Bytes that were allowed.
+        limit: u64,
+    },
     /// The file can't be read.
     #[error("the executable can't be read: {0}")]
     Io(String),

@@ -46,6 +46,9 @@ struct Rule {
 
 struct Definition {
     symbol: &'static str,
+    /// It has pointers and is never written: a position-independent executable may keep it outside Go's
+    /// data, with what is read-only after relocation.
+    relro: bool,
     rules: [Rule; 2],
     slot: fn(&mut Globals) -> &mut Option<u64>,
 }
@@ -59,21 +62,25 @@ const fn rule(function: &'static str, index: usize) -> Rule {
 const DEFINITIONS: [Definition; 7] = [
     Definition {
         symbol: "runtime.allglen",
+        relro: false,
         rules: [rule("runtime.forEachGRace", 0), rule("runtime.allgadd", 6)],
         slot: |globals| &mut globals.allglen,
     },
     Definition {
         symbol: "runtime.allgptr",
+        relro: false,
         rules: [rule("runtime.forEachGRace", 1), rule("runtime.allgadd", 5)],
         slot: |globals| &mut globals.allgptr,
     },
     Definition {
         symbol: "runtime.allp",
+        relro: false,
         rules: [rule("runtime.preemptall", 0), rule("runtime.gcMarkTinyAllocs", 0)],
         slot: |globals| &mut globals.allp,
     },
     Definition {
         symbol: "runtime.sched",
+        relro: false,
         rules: [
             Rule { function: "runtime.GOMAXPROCS", index: 0, field: |layout| u64::from(layout.sched.lock) },
             Rule { function: "runtime.wakeNetPoller", index: 0, field: |_| 8 },
@@ -82,16 +89,19 @@ const DEFINITIONS: [Definition; 7] = [
     },
     Definition {
         symbol: "runtime.gomaxprocs",
-        rules: [rule("runtime.GOMAXPROCS", 1), rule("runtime.procresize", 0)],
+        relro: false,
+        rules: [rule("runtime.GOMAXPROCS", 1), rule("runtime.(*scavengerState).init.func4", 0)],
         slot: |globals| &mut globals.gomaxprocs,
     },
     Definition {
         symbol: "runtime.gcController",
+        relro: false,
         rules: [rule("runtime.gcControllerCommit", 1), rule("runtime.gcinit", 1)],
         slot: |globals| &mut globals.gc_controller,
     },
     Definition {
         symbol: "runtime.waitReasonStrings",
+        relro: true,
         rules: [rule("runtime.waitReason.String", 0), rule("runtime.schedtrace.func1", 0)],
         slot: |globals| &mut globals.wait_reasons,
     },
@@ -141,8 +151,9 @@ impl Globals {
             witnesses.extend(symbols.get(definition.symbol).map(|address| ("its symbol", *address)));
             for rule in &definition.rules {
                 let found = evidence.references(&mut references, rule.function)?;
+                let mut data = found.iter().filter(|at| definition.relro || evidence.module.has_data(**at));
                 let address =
-                    found.get(rule.index).and_then(|at| at.checked_sub((rule.field)(evidence.layout)));
+                    data.nth(rule.index).and_then(|at| at.checked_sub((rule.field)(evidence.layout)));
                 witnesses.extend(address.map(|address| (rule.function, address)));
             }
             match agreed(definition.symbol, &witnesses) {
@@ -155,6 +166,7 @@ impl Globals {
 }
 
 impl Evidence<'_> {
+    /// Distinct addresses in writable segments that a function refers to.
     fn references<'c>(
         &self,
         cache: &'c mut FxHashMap<&'static str, Vec<u64>>,
@@ -162,8 +174,9 @@ impl Evidence<'_> {
     ) -> Result<&'c [u64]> {
         if !cache.contains_key(name) {
             let found = match self.functions.get(name) {
-                Some(function) => Code::read(self.source, self.image, function)?
-                    .data_references(self.module.data, self.module.data_end),
+                Some(function) => {
+                    Code::read(self.source, self.image, function)?.references(|at| self.image.is_writable(at))
+                }
                 None => Vec::new(),
             };
             cache.insert(name, found);

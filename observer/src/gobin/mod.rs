@@ -26,7 +26,7 @@ use layout::Layout;
 use moduledata::ModuleData;
 use pclntab::Pclntab;
 use sites::Sites;
-use source::Source;
+use source::{Budget, Source};
 use version::GoVersion;
 
 /// Everything that was found in a Go executable. Addresses are link-time addresses.
@@ -87,11 +87,8 @@ impl Layouts {
         if let Some(layout) = layout::for_minor(version.minor) {
             return Ok(Self::Measured(layout));
         }
-        let below = (GoVersion::OLDEST.minor..version.minor)
-            .rev()
-            .find_map(|minor| Some((minor, layout::for_minor(minor)?)));
-        let (minor, layout) =
-            below.ok_or_else(|| Error::Unsupported(format!("no structure layout is known for {version}")))?;
+        let (minor, layout) = layout::newest_below(version.minor)
+            .ok_or_else(|| Error::Unsupported(format!("no structure layout is known for {version}")))?;
         Ok(Self::Tried(layout, minor))
     }
 }
@@ -102,6 +99,7 @@ impl GoBinary {
     /// # Errors
     /// [`Error::NotGo`] when it is someone else's, otherwise why a Go executable can't be observed.
     pub fn analyse(source: &dyn Source) -> Result<Self> {
+        let source: &dyn Source = &Budget::analysis(source);
         let image = Image::read(source)?;
         let build = BuildInfo::read(source, &image)?;
         let version = GoVersion::parse(&build.version)

@@ -41,13 +41,11 @@ impl ModuleData {
         table: &Pclntab,
         layout: &Layout,
     ) -> Result<Option<Self>> {
-        for address in Self::candidates(source, image, table)? {
-            let Ok(bytes) = image.relocated(source, address, SIZE) else { continue };
-            if let Some(found) = Self::parse(&bytes, address, image, table, layout) {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        let candidates = Self::candidates(source, image, table)?;
+        let blocks = image.relocated(source, &candidates, SIZE)?;
+        let mut sound =
+            blocks.iter().filter_map(|(address, bytes)| Self::parse(bytes, *address, image, table, layout));
+        Ok(sound.next())
     }
 
     fn parse(bytes: &[u8], address: u64, image: &Image, table: &Pclntab, layout: &Layout) -> Option<Self> {
@@ -94,6 +92,7 @@ impl ModuleData {
                 found.push(place);
             }
         })?;
+        found.sort_unstable();
         found.dedup();
         Ok(found)
     }

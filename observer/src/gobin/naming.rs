@@ -3,12 +3,17 @@
 use super::GoBinary;
 use super::code::Code;
 use super::error::Result;
-use super::inline;
+use super::inline::{self, Inlined};
 use super::pclntab::Function;
-use super::source::Source;
+use super::source::{Budget, Source};
 
 /// The most of a name that is kept; compilers make much longer ones for generics and closures.
 const MAX_NAME: usize = 256;
+
+/// What naming one callsite may read: some binary searches, and the tables and code of a small function.
+const MAX_READ: u64 = 4 << 20;
+/// Direct calls of a wrapper that are looked up: it calls what it wraps, and the runtime.
+const MAX_CALLS: usize = 16;
 
 /// One `go` statement in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,7 @@ impl GoBinary {
     /// # Errors
     /// When the function table is malformed.
     pub fn callsite(&self, source: &dyn Source, gopc: u64, entry: u64) -> Result<CallsiteName> {
+        let source: &dyn Source = &Budget::new(source, MAX_READ);
         let entry = self.entry_name(source, entry)?;
         if entry == "runtime.main" {
             // The start-up code makes the main goroutine; what it leaves as gopc is no `go` statement.
@@ -79,7 +85,8 @@ impl GoBinary {
             return Ok(String::new());
         };
         if function.id == self.wrapper_id()
-            && let Some(wrapped) = self.wrapped(source, &function)?
+            // Its own name is better than none.
+            && let Ok(Some(wrapped)) = self.wrapped(source, &function)
         {
             return Ok(display(&wrapped));
         }
@@ -89,11 +96,15 @@ impl GoBinary {
     /// What a wrapper such as `main.main.gowrap1` wraps: the one function that it calls, or that was inlined
     /// into it. `None` when that isn't clear.
     fn wrapped(&self, source: &dyn Source, wrapper: &Function) -> Result<Option<String>> {
-        let mut names = match self.module.gofunc {
+        let mut inlined = match self.module.gofunc {
             Some(gofunc) => inline::direct(source, &self.image, &self.table, wrapper, gofunc)?,
-            None => Vec::new(),
+            None => Inlined::default(),
         };
-        for target in Code::read(source, &self.image, wrapper)?.direct_calls() {
+        let mut names = std::mem::take(&mut inlined.names);
+        let code = Code::read(source, &self.image, wrapper)?;
+        // What an inlined function calls is not called by the wrapper.
+        let own = code.direct_calls().filter(|(at, _)| !inlined.covers(*at)).take(MAX_CALLS);
+        for (_, target) in own {
             if let Some(callee) = self.table.lookup(source, self.module.text, target)? {
                 let name = self.table.name(source, &callee)?;
                 if !names.contains(&name) {

@@ -19,6 +19,12 @@ const MAX_FUNCTIONS: u64 = 8 << 20;
 const MAX_NAME: usize = 4096;
 /// Steps of one pc-value table before it is called endless.
 const MAX_STEPS: usize = 1 << 20;
+/// Runs of a table that is read whole: only small functions' are.
+const MAX_RUNS: usize = 4096;
+/// Wanted names that are remembered: the linker writes each once.
+const MAX_WANTED: usize = 1024;
+/// Functions of one name that are looked at: more than two make a name useless.
+const MAX_NAMESAKES: usize = 4;
 
 /// Where the parts of the table are. All offsets are from the start of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,8 +164,10 @@ impl Pclntab {
             let entry = le64(table.get(self.table + 8 * index, 8)?);
             let name = le32(records.get(self.table + (entry >> 32) + 4, 4)?);
             if let Some(text_name) = names.get(&name) {
-                let function = self.function(&mut records, &mut table, text, index)?;
-                found.entry(text_name.clone()).or_default().push(function);
+                let namesakes = found.entry(text_name.clone()).or_default();
+                if namesakes.len() < MAX_NAMESAKES {
+                    namesakes.push(self.function(&mut records, &mut table, text, index)?);
+                }
             }
         }
         let single = |functions: Vec<Function>| match functions.as_slice() {
@@ -183,7 +191,7 @@ impl Pclntab {
             let mut used = 0;
             for name in chunk.split_inclusive(|byte| *byte == 0) {
                 let Some((0, text)) = name.split_last() else { break };
-                if wanted(text) {
+                if wanted(text) && names.len() < MAX_WANTED {
                     let offset = at + used as u64 - start;
                     names.insert(offset as u32, String::from_utf8_lossy(text).into_owned());
                 }
@@ -322,7 +330,7 @@ impl Pclntab {
         Ok((size as u64, le32(&record[28..]) as usize, usize::from(record[size - 1])))
     }
 
-    /// All runs of a pc-value table: (address behind the run, value).
+    /// The runs of a pc-value table, at most 4096: (address behind the run, value).
     ///
     /// # Errors
     /// When the table is malformed or truncated.
@@ -330,7 +338,7 @@ impl Pclntab {
         let mut runs = Vec::new();
         self.walk(source, offset, function, |end, value| {
             runs.push((end, value));
-            false
+            runs.len() >= MAX_RUNS
         })?;
         Ok(runs)
     }

@@ -3,6 +3,7 @@
 //! An executable is hostile input and may be gigabytes long, shrink while it is read, or sit on a slow
 //! disk: it is never mapped, and a pass over it holds one window in memory.
 
+use std::cell::Cell;
 use std::io;
 
 use super::error::{Error, Result};
@@ -30,6 +31,63 @@ impl Source for [u8] {
             .ok_or(io::ErrorKind::UnexpectedEof)?;
         buf.copy_from_slice(bytes);
         Ok(())
+    }
+}
+
+/// What a read costs at least, however short it is.
+const READ: u64 = 4 << 10;
+
+/// A [`Source`] of which only so much is read: tables that overlap or are searched again and again then
+/// cost an error instead of time. A window turns its refusal into [`Error::Budget`].
+pub struct Budget<'a> {
+    source: &'a dyn Source,
+    limit: u64,
+    left: Cell<u64>,
+}
+
+impl<'a> Budget<'a> {
+    /// Allows `limit` bytes.
+    pub fn new(source: &'a dyn Source, limit: u64) -> Self {
+        Self { source, limit, left: Cell::new(limit) }
+    }
+
+    /// For an analysis of the whole file: each of its parts is read at most a few times.
+    pub fn analysis(source: &'a dyn Source) -> Self {
+        Self::new(source, Self::for_size(source.size()))
+    }
+
+    /// What the analysis of a file of `size` bytes may read; also the number of reads is bounded by it.
+    #[must_use]
+    pub const fn for_size(size: u64) -> u64 {
+        size.saturating_mul(4).saturating_add(1 << 20)
+    }
+}
+
+impl Source for Budget<'_> {
+    fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let left = self.left.get().checked_sub((buf.len() as u64).max(READ));
+        self.left.set(left.unwrap_or(0));
+        match left {
+            Some(_) => self.source.read_at(offset, buf),
+            None => Err(io::Error::new(io::ErrorKind::QuotaExceeded, Exhausted(self.limit))),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("more than {0} bytes were to be read")]
+struct Exhausted(u64);
+
+fn read_error(error: &io::Error, at: u64) -> Error {
+    let exhausted = error.get_ref().and_then(|inner| inner.downcast_ref::<Exhausted>());
+    match (error.kind(), exhausted) {
+        (_, Some(Exhausted(limit))) => Error::Budget { limit: *limit },
+        (io::ErrorKind::UnexpectedEof, None) => Error::Truncated { at },
+        _ => Error::Io(error.to_string()),
     }
 }
 
@@ -97,11 +155,7 @@ impl<'a> Window<'a> {
         self.start = offset;
         self.source.read_at(offset, &mut self.bytes).map_err(|error| {
             self.bytes.clear();
-            if error.kind() == io::ErrorKind::UnexpectedEof {
-                Error::Truncated { at: offset }
-            } else {
-                Error::Io(error.to_string())
-            }
+            read_error(&error, offset)
         })
     }
 

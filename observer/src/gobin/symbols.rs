@@ -11,6 +11,8 @@ use super::source::{Source, Window, le32, le64};
 const SYMBOL: usize = 24;
 /// Longest name that is looked for.
 const MAX_NAME: usize = 64;
+/// Places in the string table at which wanted names stand: linkers write each name once.
+const MAX_PLACES: usize = 256;
 
 /// Address of each of `names` that the symbol table defines; empty for a stripped executable.
 ///
@@ -29,7 +31,7 @@ pub fn find(
     let mut window = Window::stream(source);
     let end = table.offset.saturating_add(table.size).min(source.size());
     let mut at = table.offset;
-    while at + SYMBOL as u64 <= end {
+    while at.saturating_add(SYMBOL as u64) <= end {
         let chunk = window.chunk(at, end)?;
         let whole = chunk.len() - chunk.len() % SYMBOL;
         for symbol in chunk[..whole].chunks_exact(SYMBOL) {
@@ -58,6 +60,7 @@ fn name_offsets(
         for text in chunk.split_inclusive(|byte| *byte == 0) {
             let Some((0, name)) = text.split_last() else { break };
             if name.len() <= MAX_NAME
+                && offsets.len() < MAX_PLACES
                 && let Some(name) = names.iter().find(|wanted| wanted.as_bytes() == name)
             {
                 offsets.insert((at + used as u64 - strings.offset) as u32, *name);

@@ -1,5 +1,4 @@
-//! What one target's callsites did, tick by tick: rates, drift between the two engines, and which
-//! callsites have metric series of their own.
+//! What one target's callsites did, tick by tick: rates, and drift between the two engines.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +15,6 @@ use crate::snapshot::census::{CallsiteKey, Census, Status, Tally};
 use crate::snapshot::reader::Snapshot;
 use crate::snapshot::runtime::Settings;
 
-/// A callsite takes another's series only with this many times its goroutines: series that come and go
-/// cost a time-series database more than those that stay.
-const DISPLACE: u64 = 2;
-
 /// Goroutines from which on a callsite's last ticks are kept.
 const MANY: u64 = 50;
 /// Callsites of one target whose last ticks are kept.
@@ -32,6 +27,23 @@ pub struct Counted {
     pub created: u64,
     /// Ends.
     pub exited: u64,
+}
+
+impl Counted {
+    /// Adds an increment.
+    pub const fn add(&mut self, increment: Self) {
+        self.created += increment.created;
+        self.exited += increment.exited;
+    }
+
+    /// What was counted since `before`.
+    #[must_use]
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            created: self.created.saturating_sub(before.created),
+            exited: self.exited.saturating_sub(before.exited),
+        }
+    }
 }
 
 /// Counts of one target by callsite.
@@ -80,14 +92,11 @@ impl CallsiteLabel {
 }
 
 /// The goroutines of one target, over time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct History {
-    max_series: usize,
     callsites: FxHashMap<CallsiteKey, Callsite>,
-    own: FxHashSet<CallsiteKey>,
-    other: Counted,
     last: Option<Instant>,
-    epoch: Instant,
+    epoch: Option<Instant>,
     recent: Recent<TargetSample>,
 }
 
@@ -110,27 +119,13 @@ pub struct Digest {
     pub probes: Option<ProbesView>,
     /// See the view.
     pub callsites: Vec<CallsiteView>,
-    /// What callsites without series of their own counted while they had none.
-    pub other: Counted,
     /// See the view.
     pub recent: Vec<TargetSample>,
+    /// What probes counted at each of `callsites` since the tick before; empty without probes.
+    pub increments: Vec<Counted>,
 }
 
 impl History {
-    /// At most `max_series` callsites get metric series of their own.
-    #[must_use]
-    pub fn new(max_series: usize) -> Self {
-        Self {
-            max_series,
-            callsites: FxHashMap::default(),
-            own: FxHashSet::default(),
-            other: Counted::default(),
-            last: None,
-            epoch: Instant::now(),
-            recent: Recent::default(),
-        }
-    }
-
     /// Forgets what snapshots and probes agreed on: probes were attached anew.
     pub fn rebase(&mut self) {
         for callsite in self.callsites.values_mut() {
@@ -150,7 +145,7 @@ impl History {
             keys.extend(after.keys());
         }
         let mut probes = readings.counts.map(|_| ProbesView::default());
-        let mut views: Vec<(CallsiteKey, CallsiteView)> = Vec::new();
+        let mut views: Vec<(CallsiteKey, CallsiteView, Counted)> = Vec::new();
         for key in keys {
             let tally = tallies.get(&key).copied();
             let counted = readings.counts.map(|(before, after)| {
@@ -163,16 +158,16 @@ impl History {
                 probes.drift += drift;
             }
             let view = self.view(key, tally, counted.map(|counted| counted.1), elapsed, readings);
-            views.extend(view.map(|view| (key, view)));
+            let increment = self.note(key, tally, counted.map(|counted| counted.1));
+            views.extend(view.map(|view| (key, view, increment)));
         }
         // Of callsites that have neither goroutines nor counts nothing is kept.
         self.callsites.retain(|key, _| {
             tallies.contains_key(key) || readings.counts.is_some_and(|(_, after)| after.contains_key(key))
         });
-        self.own.retain(|key| self.callsites.contains_key(key));
-        views.sort_by(|(a_key, a), (b_key, b)| b.live.cmp(&a.live).then(a_key.cmp(b_key)));
-        self.assign_series(&mut views);
-        let at = readings.snapshot.ended.saturating_duration_since(self.epoch).as_secs_f64();
+        views.sort_by(|(a_key, a, _), (b_key, b, _)| b.live.cmp(&a.live).then(a_key.cmp(b_key)));
+        let epoch = *self.epoch.get_or_insert(readings.snapshot.began);
+        let at = readings.snapshot.ended.saturating_duration_since(epoch).as_secs_f64();
         self.remember(&mut views, at, census.is_whole());
         let goroutines = goroutines(readings.snapshot);
         let runtime = runtime(readings.snapshot, readings.environment);
@@ -182,8 +177,12 @@ impl History {
             runtime,
             recent: self.recent.to_vec(),
             probes,
-            callsites: views.into_iter().map(|(_, view)| view).collect(),
-            other: self.other,
+            increments: views
+                .iter()
+                .filter(|_| readings.counts.is_some())
+                .map(|(_, _, increment)| *increment)
+                .collect(),
+            callsites: views.into_iter().map(|(_, view, _)| view).collect(),
         }
     }
 
@@ -206,14 +205,14 @@ impl History {
 
     /// `None` for the runtime's own callsites.
     fn view(
-        &mut self,
+        &self,
         key: CallsiteKey,
         tally: Option<&Tally>,
         counted: Option<Counted>,
         elapsed: Option<Duration>,
         readings: &Readings<'_>,
     ) -> Option<CallsiteView> {
-        let callsite = self.callsites.entry(key).or_default();
+        let callsite = self.callsites.get(&key);
         let live = tally.map_or(0, |tally| tally.user);
         let label = readings.names.get(&key)?;
         if label.system && live == 0 {
@@ -221,8 +220,8 @@ impl History {
         }
         let rate =
             |now: u64, before: u64| elapsed.map(|elapsed| per_second(now as f64 - before as f64, elapsed));
-        let previous = callsite.counted;
-        let view = CallsiteView {
+        let previous = callsite.map(|callsite| callsite.counted).unwrap_or_default();
+        Some(CallsiteView {
             created_by: label.created_by.clone(),
             entry: label.entry.clone(),
             file: label.file.clone(),
@@ -233,27 +232,18 @@ impl History {
             exited_total: counted.map(|counted| counted.exited),
             created_per_second: counted.and_then(|counted| rate(counted.created, previous.created)),
             exited_per_second: counted.and_then(|counted| rate(counted.exited, previous.exited)),
-            growth_per_second: rate(live, callsite.live.unwrap_or(0)),
+            growth_per_second: rate(live, callsite.and_then(|callsite| callsite.live).unwrap_or(0)),
             oldest_wait_seconds: tally.and_then(|tally| tally.oldest_wait),
             wait_reasons: tally.map(|tally| reasons(tally, readings.snapshot)).unwrap_or_default(),
             own_series: false,
             recent: Vec::new(),
-        };
-        callsite.live = Some(live);
-        if let Some(counted) = counted {
-            callsite.counted = counted;
-            if !self.own.contains(&key) {
-                self.other.created += counted.created.saturating_sub(previous.created);
-                self.other.exited += counted.exited.saturating_sub(previous.exited);
-            }
-        }
-        Some(view)
+        })
     }
 
     /// Keeps what the callsites with most goroutines did over the last ticks. A snapshot that missed some
     /// goroutines would look like a change.
-    fn remember(&mut self, views: &mut [(CallsiteKey, CallsiteView)], at: f64, whole: bool) {
-        for (index, (key, view)) in views.iter_mut().enumerate() {
+    fn remember(&mut self, views: &mut [(CallsiteKey, CallsiteView, Counted)], at: f64, whole: bool) {
+        for (index, (key, view, _)) in views.iter_mut().enumerate() {
             let Some(callsite) = self.callsites.get_mut(key) else { continue };
             if index >= MAX_RECENT || view.live < MANY {
                 callsite.recent.clear();
@@ -266,25 +256,21 @@ impl History {
         }
     }
 
-    /// Gives series to those with most goroutines; who has them keeps them unless far outnumbered.
-    fn assign_series(&mut self, views: &mut [(CallsiteKey, CallsiteView)]) {
-        let newcomers: Vec<usize> =
-            (0..views.len()).filter(|index| !self.own.contains(&views[*index].0)).collect();
-        for index in newcomers {
-            let (key, live) = (views[index].0, views[index].1.live);
-            if self.own.len() >= self.max_series {
-                let least = views.iter().rev().find(|(key, _)| self.own.contains(key));
-                let Some((least_key, least)) = least.map(|(key, view)| (*key, view.live)) else { break };
-                if live <= least.saturating_mul(DISPLACE) {
-                    break;
-                }
-                self.own.remove(&least_key);
-            }
-            self.own.insert(key);
-        }
-        for (key, view) in views {
-            view.own_series = self.own.contains(key);
-        }
+    /// Remembers this tick's numbers, and returns what was counted since the tick before.
+    fn note(&mut self, key: CallsiteKey, tally: Option<&Tally>, counted: Option<Counted>) -> Counted {
+        let callsite = self.callsites.entry(key).or_default();
+        callsite.live = Some(tally.map_or(0, |tally| tally.user));
+        counted.map_or_else(Counted::default, |counted| {
+            counted.since(std::mem::replace(&mut callsite.counted, counted))
+        })
+    }
+
+    /// What was counted since the last tick of a target that has ended, by callsite.
+    pub fn rest<'a>(&'a self, last: &'a Counts) -> impl Iterator<Item = (CallsiteKey, Counted)> + 'a {
+        last.iter().map(|(key, counted)| {
+            let before = self.callsites.get(key).map(|callsite| callsite.counted).unwrap_or_default();
+            (*key, counted.since(before))
+        })
     }
 }
 

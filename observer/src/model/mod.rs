@@ -2,6 +2,7 @@
 
 pub mod finding;
 pub mod history;
+pub mod ledger;
 pub mod recent;
 pub mod reconcile;
 pub mod view;

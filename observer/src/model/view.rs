@@ -20,10 +20,38 @@ pub struct View {
     pub targets: Vec<TargetView>,
     /// One entry per cgroup (per controller set) that holds a target.
     pub cgroups: Vec<CgroupView>,
+    /// One entry per workload: what its processes, also those that have ended, created and ended.
+    pub totals: Vec<TotalsView>,
     /// About the observer itself.
     pub observer: ObserverView,
     /// What is wrong, worst first.
     pub findings: Vec<Finding>,
+}
+
+/// Running totals of processes with equal identity. They never fall.
+#[derive(Debug, Clone)]
+pub struct TotalsView {
+    /// Who they belong to.
+    pub owner: Owner,
+    /// Base name of their executable.
+    pub process: Arc<str>,
+    /// Callsites with series of their own.
+    pub series: Vec<SeriesView>,
+    /// Created and ended at callsites while they had no series; `None` when there was none.
+    pub other: Option<(u64, u64)>,
+}
+
+/// Running totals of one callsite while it had series of its own.
+#[derive(Debug, Clone)]
+pub struct SeriesView {
+    /// Function that contains the `go` statement.
+    pub created_by: Arc<str>,
+    /// Function the goroutine runs.
+    pub entry: Arc<str>,
+    /// Goroutines created.
+    pub created: u64,
+    /// Goroutines that ended.
+    pub exited: u64,
 }
 
 /// How far a target can be observed.
@@ -87,11 +115,6 @@ pub struct TargetView {
     pub callsites: Vec<CallsiteView>,
     /// The last ticks, oldest first.
     pub recent: Vec<TargetSample>,
-    /// Created since the probes were attached, at callsites while they had no series of their own. Never
-    /// shrinks: a callsite that gains a series leaves here what was counted before.
-    pub other_created_total: u64,
-    /// Ended since the probes were attached; see `other_created_total`.
-    pub other_exited_total: u64,
 }
 
 /// Counts of one snapshot. Only user goroutines, as `runtime.NumGoroutine` counts, unless said.
@@ -172,7 +195,7 @@ pub struct ProbesView {
 }
 
 /// One `go` statement.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct CallsiteView {
     /// Function that contains the `go` statement.
     pub created_by: Arc<str>,

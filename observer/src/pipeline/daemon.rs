@@ -3,7 +3,8 @@
 //! tokio tasks wait for what the kernel tells (a process executed a program, a process ended); the thread
 //! does the rest in order, and publishes views.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -14,6 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::{Options, Pipeline};
 use crate::discover::process;
@@ -26,6 +28,9 @@ const SCAN_WITH_EVENTS: Duration = Duration::from_secs(30);
 const SCAN_WITHOUT_EVENTS: Duration = Duration::from_secs(2);
 /// Probes are put into targets for at most so long before events are looked at again.
 const ATTACH_SLICE: Duration = Duration::from_millis(200);
+
+/// Events are handled for at most so long before clocks are looked at again.
+const EVENT_SLICE: Duration = Duration::from_millis(200);
 
 enum Event {
     /// A process executed a program.
@@ -61,7 +66,7 @@ impl Daemon {
         let turn = Turn {
             pipeline,
             publish,
-            ends: EndWatch { handle: Handle::current(), events: events.clone(), watched: HashSet::new() },
+            ends: EndWatch { handle: Handle::current(), events: events.clone(), watched: HashMap::new() },
             scan: Clock::every(scan),
             tick: Clock::every(interval),
         };
@@ -127,13 +132,33 @@ impl Turn {
                 self.publish.send_replace(Some(Arc::new(view)));
             }
             self.ends.watch_new(&self.pipeline);
-            match queue.recv_timeout(self.pause()) {
-                Ok(Event::Exec(pid)) => self.pipeline.look_at(pid),
-                Ok(Event::Ended(slot)) => self.pipeline.ended(slot),
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
+            let event = match queue.recv_timeout(self.pause()) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            // Not one event for each tick: where ticks take long, they would pile up.
+            let until = Instant::now() + EVENT_SLICE;
+            let more = queue.try_iter();
+            for event in event.into_iter().chain(more) {
+                if !self.handle(event) {
+                    return;
+                }
+                if Instant::now() > until {
+                    break;
+                }
             }
         }
+    }
+
+    /// Whether to go on.
+    fn handle(&mut self, event: Event) -> bool {
+        match event {
+            Event::Exec(pid) => self.pipeline.look_at(pid),
+            Event::Ended(slot) => self.pipeline.ended(slot),
+            Event::Stop => return false,
+        }
+        true
     }
 
     /// How long there is nothing to do unless something happens.
@@ -148,20 +173,27 @@ impl Turn {
 struct EndWatch {
     handle: Handle,
     events: Sender<Event>,
-    watched: HashSet<u64>,
+    /// By slot. A process that executes another program is another target, and outlives this one.
+    watched: HashMap<u64, Option<AbortHandle>>,
 }
 
 impl EndWatch {
     fn watch_new(&mut self, pipeline: &Pipeline) {
-        let targets: Vec<(u32, u64)> = pipeline.targets().collect();
-        self.watched.retain(|slot| targets.iter().any(|(_, known)| known == slot));
-        for (pid, slot) in targets {
-            if !self.watched.insert(slot) {
-                continue;
+        let targets: HashMap<u64, u32> = pipeline.targets().map(|(pid, slot)| (slot, pid)).collect();
+        self.watched.retain(|slot, wait| {
+            let keep = targets.contains_key(slot);
+            if let (false, Some(wait)) = (keep, wait) {
+                wait.abort();
             }
+            keep
+        });
+        for (slot, pid) in targets {
+            let Entry::Vacant(vacant) = self.watched.entry(slot) else { continue };
+            let mut wait = None;
             match process::pidfd(pid) {
                 Ok(pidfd) => {
-                    self.handle.spawn(wait_for_end(pidfd, slot, self.events.clone()));
+                    let task = self.handle.spawn(wait_for_end(pidfd, slot, self.events.clone()));
+                    wait = Some(task.abort_handle());
                 }
                 Err(error)
                     if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) =>
@@ -171,6 +203,7 @@ impl EndWatch {
                 // No descriptors left, say: the scan is the net.
                 Err(error) => tracing::debug!(pid, %error, "no pidfd"),
             }
+            vacant.insert(wait);
         }
     }
 }
@@ -190,5 +223,28 @@ async fn forward_execs(mut execs: ExecWatch, events: Sender<Event>) {
         if events.send(Event::Exec(pid)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tokio::runtime::Handle;
+
+    use super::{EndWatch, Pipeline};
+    use crate::pipeline::Options;
+
+    /// Nobody goes on waiting for the end of a process that is no target any more: one that executes program
+    /// after program would take a descriptor each time.
+    #[tokio::test]
+    async fn a_wait_ends_with_its_target() {
+        let (events, _queue) = std::sync::mpsc::channel();
+        let wait = tokio::spawn(std::future::pending::<()>());
+        let watched = HashMap::from([(7, Some(wait.abort_handle()))]);
+        let mut ends = EndWatch { handle: Handle::current(), events, watched };
+        ends.watch_new(&Pipeline::new(Options { probes: false, ..Options::default() }));
+        assert!(ends.watched.is_empty());
+        assert!(wait.await.unwrap_err().is_cancelled());
     }
 }

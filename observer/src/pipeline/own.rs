@@ -7,7 +7,7 @@ use procfs::process::Process;
 
 use super::probing::Prober;
 use crate::model::view::{Durations, ObserverView, TargetView};
-use crate::probe::features::FEATURES;
+use crate::probe::features::{FEATURES, Feature};
 
 /// Totals over the life of the observer.
 pub(super) struct Own {
@@ -25,7 +25,7 @@ impl Own {
             durations: Durations::default(),
             errors: BTreeMap::new(),
             folded: 0,
-            features: checked.map(|feature| (feature.name, feature.check().is_ok())).collect(),
+            features: checked.map(|feature| (feature.name, works(feature))).collect(),
         }
     }
 
@@ -58,6 +58,15 @@ impl Own {
             open_fds,
         }
     }
+}
+
+/// Tries a feature; what is missing is said once, with what would enable it.
+fn works(feature: &Feature) -> bool {
+    let refused = feature.check().err();
+    if let Some(reason) = &refused {
+        tracing::warn!("no {}, so no {}: {reason}", feature.name, feature.gives);
+    }
+    refused.is_none()
 }
 
 fn usage() -> Option<(f64, u64, u64)> {

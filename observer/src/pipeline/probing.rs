@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::executables::Executable;
 use super::target::{Probing, Target};
+use crate::gobin::Layouts;
 use crate::model::history::{Counted, Counts};
 use crate::probe::{self, Attachment, ExecWatch, Probes};
 use crate::snapshot::census::CallsiteKey;
@@ -51,10 +52,10 @@ impl Prober {
             Err(refusal) => refusal.clone(),
             Ok(_) => {
                 let sites = &executable.binary.sites;
-                if sites.complete() {
-                    Probing::Due(at)
-                } else {
-                    Probing::Refused(sites.missing.join("; ").into())
+                match executable.binary.layouts {
+                    _ if !sites.complete() => Probing::Refused(sites.missing.join("; ").into()),
+                    Layouts::Measured(_) => Probing::Due(at),
+                    Layouts::Tried(..) => Probing::Unproven,
                 }
             }
         }
@@ -83,14 +84,15 @@ impl Prober {
         };
     }
 
-    /// Takes probes out of a target and forgets what they counted. Of an ended target the kernel has
+    /// Takes probes out of a target and returns what they counted. Of an ended target the kernel has
     /// removed them already, and nobody waits; in one that runs another program now they are waited for.
-    pub(super) fn detach(&mut self, slot: u64, ended: bool) {
-        let Ok(probes) = &mut self.probes else { return };
+    pub(super) fn detach(&mut self, slot: u64, ended: bool) -> Counts {
+        let Ok(probes) = &mut self.probes else { return Counts::default() };
         let counts = if ended { probes.forget(slot) } else { probes.detach(slot) };
-        if let Err(error) = counts {
+        counts.map(by_callsite).unwrap_or_else(|error| {
             tracing::debug!(%error, "the last counts of a target are lost");
-        }
+            Counts::default()
+        })
     }
 
     /// Reads all counts.

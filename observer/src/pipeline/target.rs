@@ -7,10 +7,12 @@ use rustc_hash::FxHashMap;
 
 use super::executables::Executable;
 use super::worker::{Failure, Late, Worker};
+use crate::container::Owner;
 use crate::discover::environment::Environment;
 use crate::discover::process::{self, Identity};
 use crate::gobin::naming::{CallsiteName, EntryClass};
-use crate::model::history::{CallsiteLabel, Counts, History};
+use crate::model::history::{CallsiteLabel, Counted, Counts, Digest, History};
+use crate::model::ledger::{Ledger, Workload};
 use crate::snapshot::census::CallsiteKey;
 use crate::snapshot::memory::ProcessMemory;
 use crate::snapshot::reader::{Reader, Snapshot, SnapshotError};
@@ -28,6 +30,8 @@ const MAX_TEXT: usize = 256;
 pub(super) enum Probing {
     /// They are not wanted.
     Off,
+    /// They wait for a snapshot to prove that a layout that was not measured for this Go version fits.
+    Unproven,
     /// They will be put there at this time, unless the process ends before.
     Due(Instant),
     /// They count, since this time.
@@ -55,8 +59,8 @@ pub(super) struct Target {
     pub(super) slot: u64,
     /// Seconds since the epoch at which it started.
     pub(super) start_time: f64,
-    /// Base name of its executable, fit to show.
-    pub(super) process: Arc<str>,
+    /// Whose totals its counts are booked to.
+    pub(super) workload: Workload,
     /// Path of its executable, fit to show.
     pub(super) exe: Arc<str>,
     /// Its Go version, if known.
@@ -74,20 +78,17 @@ pub(super) struct Target {
     /// Names of its callsites.
     pub(super) names: FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
     reading: Reading,
+    /// A look-up of names that is late; no other is begun meanwhile.
+    naming: Option<Late<Names>>,
 }
+
+type Names = Vec<(CallsiteKey, Arc<CallsiteLabel>)>;
 
 impl Target {
     /// A process whose executable was read.
     #[must_use]
-    pub(super) fn new(
-        identity: Identity,
-        slot: u64,
-        executable: &Arc<Executable>,
-        max_series: usize,
-        probing: Probing,
-    ) -> Self {
-        let mut target =
-            Self::refused(identity, slot, Some(&executable.binary.build.version), "", max_series);
+    pub(super) fn new(identity: Identity, slot: u64, executable: &Arc<Executable>, probing: Probing) -> Self {
+        let mut target = Self::refused(identity, slot, Some(&executable.binary.build.version), "");
         target.executable = Some(executable.clone());
         target.probing = probing;
         match process::load_bias(identity.pid, executable.binary.image.entry) {
@@ -109,29 +110,24 @@ impl Target {
 
     /// A Go process that can't be observed.
     #[must_use]
-    pub(super) fn refused(
-        identity: Identity,
-        slot: u64,
-        version: Option<&str>,
-        reason: &str,
-        max_series: usize,
-    ) -> Self {
+    pub(super) fn refused(identity: Identity, slot: u64, version: Option<&str>, reason: &str) -> Self {
         let exe = process::exe_name(identity.pid).unwrap_or_default();
         let base = exe.rsplit('/').next().unwrap_or_default();
         Self {
             identity,
             slot,
             start_time: process::start_time(&identity),
-            process: safe(base).into(),
+            workload: Workload { owner: Owner::default(), process: safe(base).into() },
             exe: safe(&exe).into(),
             go_version: version.map(|version| safe(version).into()),
             executable: None,
             bias: 0,
             probing: Probing::Off,
-            history: History::new(max_series),
+            history: History::default(),
             environment: Environment::default(),
             names: FxHashMap::default(),
             reading: Reading::Never(reason.into()),
+            naming: None,
         }
     }
 
@@ -183,6 +179,26 @@ impl Target {
         ("unreadable", reason.into())
     }
 
+    /// Books what probes counted since the last tick, and marks the callsites with series of their own.
+    pub(super) fn book(&self, digest: &mut Digest, ledger: &mut Ledger) {
+        let now = Instant::now();
+        ledger.admit(&self.workload, &mut digest.callsites, now);
+        for (callsite, increment) in digest.callsites.iter().zip(&digest.increments) {
+            ledger.book(&self.workload, (&callsite.created_by, &callsite.entry), *increment, now);
+        }
+    }
+
+    /// Books what probes counted between the last tick and the target's end.
+    pub(super) fn close(&self, last: &Counts, ledger: &mut Ledger) {
+        for (key, rest) in self.history.rest(last) {
+            // The runtime's own callsites have no series; of one without a name nothing was shown either.
+            let Some(label) = self.names.get(&key).filter(|label| !label.system) else { continue };
+            if rest != Counted::default() {
+                ledger.book(&self.workload, (&label.created_by, &label.entry), rest, Instant::now());
+            }
+        }
+    }
+
     /// Looks up the names of all callsites in a snapshot and in counts that have none yet.
     pub(super) fn learn_names(
         &mut self,
@@ -192,6 +208,16 @@ impl Target {
         counts: Option<&Counts>,
     ) {
         let Some(executable) = self.executable.clone() else { return };
+        if let Some(late) = self.naming.take() {
+            match late.poll() {
+                Ok(Some(names)) => self.names.extend(names),
+                Ok(None) => {
+                    self.naming = Some(late);
+                    return;
+                }
+                Err(()) => {}
+            }
+        }
         if self.names.len() > MAX_NAMES {
             self.names.clear();
         }
@@ -203,10 +229,18 @@ impl Target {
             return;
         }
         let bias = self.bias;
-        let looked_up = worker.run(patience, move || {
-            unknown.into_iter().map(|key| (key, Arc::new(label(&executable, key, bias)))).collect::<Vec<_>>()
+        let until = Instant::now() + patience;
+        // What there is no time for is looked up with the next tick.
+        let looked_up = worker.run(patience + GRACE, move || {
+            let in_time = unknown.into_iter().take_while(|_| Instant::now() < until);
+            in_time.map(|key| (key, Arc::new(label(&executable, key, bias)))).collect::<Names>()
         });
-        self.names.extend(looked_up.unwrap_or_default());
+        match looked_up {
+            Ok(names) => self.names.extend(names),
+            Err(Failure::Late(late)) => self.naming = Some(late),
+            // A mistake of ours: these callsites stay without names, and are tried again.
+            Err(Failure::Panicked) => {}
+        }
     }
 }
 

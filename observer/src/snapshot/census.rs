@@ -112,7 +112,8 @@ impl Tally {
     }
 }
 
-/// The counts of one snapshot.
+/// The counts of one snapshot. Every entry of the target's list is in one of `user`, `system`, `dead`,
+/// `torn`, `unreadable` and `skipped`.
 #[derive(Debug, Clone)]
 pub struct Census {
     /// User goroutines.
@@ -125,7 +126,9 @@ pub struct Census {
     pub waiting: [u64; 256],
     /// Every callsite that has goroutines.
     pub callsites: Vec<(CallsiteKey, Tally)>,
-    /// Descriptors that contradicted themselves.
+    /// Descriptors without a goroutine: the runtime keeps them for new ones.
+    pub dead: u64,
+    /// Descriptors that contradicted themselves, and entries of the list that are none or are there twice.
     pub torn: u64,
     /// Descriptors whose memory couldn't be read.
     pub unreadable: u64,
@@ -143,6 +146,7 @@ impl Default for Census {
             states: [0; 6],
             waiting: [0; 256],
             callsites: Vec::new(),
+            dead: 0,
             torn: 0,
             unreadable: 0,
             skipped: 0,
@@ -190,6 +194,12 @@ impl Census {
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.unreadable == 0 && self.skipped == 0
+    }
+
+    /// Number of entries of the target's list.
+    #[must_use]
+    pub const fn descriptors(&self) -> u64 {
+        self.user + self.system + self.dead + self.torn + self.unreadable + self.skipped
     }
 
     /// Neighbours in memory are often of one callsite, so the last one is tried first.

@@ -11,6 +11,8 @@ use crate::gobin::source::le64;
 const MAX_DESCRIPTORS: u64 = 16 << 20;
 /// Pointers copied at once.
 const BLOCK: usize = 64 << 10;
+/// How often a list is read anew because it was replaced meanwhile: it doubles each time.
+const ATTEMPTS: usize = 4;
 /// User addresses end here on x86-64 with five-level page tables.
 const MAX_ADDRESS: u64 = 1 << 56;
 
@@ -31,6 +33,9 @@ pub enum ListError {
     /// The runtime has not started yet, or the list is being replaced right now.
     #[error("the Go runtime has not started yet")]
     NotStarted,
+    /// The runtime replaces the list faster than it can be read.
+    #[error("the goroutine list is being replaced all the time")]
+    Replaced,
     /// The target claims what can't be true.
     #[error("the goroutine list is implausible: {0} entries")]
     Implausible(u64),
@@ -46,6 +51,8 @@ pub struct Descriptors {
     pub slots: Vec<Slot>,
     /// Length of the target's list that `slots` was made from.
     read: u64,
+    /// Number of `slots` that are sorted.
+    arranged: usize,
     /// Entries that were null, unaligned, or there twice.
     pub implausible: u64,
 }
@@ -57,50 +64,75 @@ impl Descriptors {
     /// # Errors
     /// When the list can't be read, or isn't plausible: then the list known so far stays.
     pub fn update(&mut self, memory: &dyn Memory, allglen: u64, allgptr: u64) -> Result<(), ListError> {
-        let length = memory.u64(allglen)?;
-        let list = memory.u64(allgptr)?;
-        if length == 0 || list == 0 {
-            return Err(ListError::NotStarted);
+        for _ in 0..ATTEMPTS {
+            let length = memory.u64(allglen)?;
+            let list = memory.u64(allgptr)?;
+            if length == 0 || list == 0 {
+                return Err(ListError::NotStarted);
+            }
+            if length > MAX_DESCRIPTORS {
+                return Err(ListError::Implausible(length));
+            }
+            if length < self.read {
+                // It never shrinks, so it is another list: the process has executed its program anew.
+                *self = Self::default();
+            }
+            if length == self.read {
+                return Ok(());
+            }
+            let implausible = self.append(memory, list, length)?;
+            // A list that was replaced while we read it may have been freed and used for something else.
+            if memory.u64(allgptr)? == list {
+                self.implausible += implausible;
+                self.read = length;
+                self.arrange();
+                return Ok(());
+            }
+            self.retract();
         }
-        if length > MAX_DESCRIPTORS || length < self.read {
-            return Err(ListError::Implausible(length));
-        }
-        if length > self.read {
-            let new = self.read_from(memory, list, length)?;
-            self.merge(new);
-            self.read = length;
-        }
-        Ok(())
+        Err(ListError::Replaced)
     }
 
-    /// The entries behind those already known.
-    fn read_from(&mut self, memory: &dyn Memory, list: u64, length: u64) -> Result<Vec<Slot>, ListError> {
-        let mut new = Vec::new();
-        let mut block = vec![0; BLOCK.min((length - self.read) as usize * 8)];
+    /// Adds the entries behind those already known, and returns how many are none.
+    fn append(&mut self, memory: &dyn Memory, list: u64, length: u64) -> Result<u64, ListError> {
+        let left = (length - self.read) as usize;
+        self.slots.reserve_exact(left);
+        let mut block = vec![0; BLOCK.min(left * 8)];
+        let mut implausible = 0;
         let mut index = self.read;
         while index < length {
             let count = ((length - index) as usize).min(BLOCK / 8);
             let bytes = &mut block[..count * 8];
-            memory.read(list.wrapping_add(index * 8), bytes)?;
+            if let Err(fault) = memory.read(list.wrapping_add(index * 8), bytes) {
+                self.retract();
+                return Err(fault.into());
+            }
             for address in bytes.chunks_exact(8).map(le64) {
                 if address != 0 && address.is_multiple_of(8) && address < MAX_ADDRESS {
-                    new.push(Slot { address, park: 0, since: 0 });
+                    self.slots.push(Slot { address, park: 0, since: 0 });
                 } else {
-                    self.implausible += 1;
+                    implausible += 1;
                 }
             }
             index += count as u64;
         }
-        Ok(new)
+        Ok(implausible)
     }
 
-    fn merge(&mut self, new: Vec<Slot>) {
-        // A stable sort, because it makes use of the long ascending runs that the allocator leaves.
-        self.slots.extend(new);
+    /// Takes back what was added since the last time that all was arranged.
+    fn retract(&mut self) {
+        self.slots.truncate(self.arranged);
+        self.slots.shrink_to_fit();
+    }
+
+    fn arrange(&mut self) {
+        // A stable sort, because it makes use of the long ascending runs that the allocator leaves, and keeps
+        // what is known of a descriptor before one that claims to be there again.
         self.slots.sort_by_key(|slot| slot.address);
         let before = self.slots.len();
         self.slots.dedup_by_key(|slot| slot.address);
         self.implausible += (before - self.slots.len()) as u64;
         self.slots.shrink_to_fit();
+        self.arranged = self.slots.len();
     }
 }

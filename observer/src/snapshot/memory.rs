@@ -1,6 +1,7 @@
 //! Another process's memory. The only place of this stage that touches the outside world.
 
 use std::io::IoSliceMut;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
@@ -18,6 +19,9 @@ pub enum Fault {
     /// There is no readable memory at this address.
     #[error("no readable memory at {0:#x}")]
     Unmapped(u64),
+    /// The time for reading is over.
+    #[error("its memory was not read within {0:?}")]
+    Late(Duration),
 }
 
 /// Reads memory by address.
@@ -43,6 +47,37 @@ pub trait Memory {
         let mut word = [0; 8];
         self.read(address, &mut word)?;
         Ok(u64::from_le_bytes(word))
+    }
+}
+
+/// Memory that is read until a deadline: whatever loops over a target's structures ends soon after it.
+pub struct Until<'a> {
+    memory: &'a dyn Memory,
+    began: Instant,
+    deadline: Instant,
+}
+
+impl<'a> Until<'a> {
+    /// From now on until `deadline`.
+    pub fn new(memory: &'a dyn Memory, deadline: Instant) -> Self {
+        Self { memory, began: Instant::now(), deadline }
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        let late = Instant::now() > self.deadline;
+        if late { Err(Fault::Late(self.deadline.saturating_duration_since(self.began))) } else { Ok(()) }
+    }
+}
+
+impl Memory for Until<'_> {
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        self.check()?;
+        self.memory.read(address, buf)
+    }
+
+    fn gather(&self, ranges: &[(u64, usize)], buf: &mut [u8]) -> Result<usize, Fault> {
+        self.check()?;
+        self.memory.gather(ranges, buf)
     }
 }
 

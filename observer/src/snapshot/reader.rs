@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::census::{Census, Goroutine, Status};
 use super::descriptors::{Descriptors, ListError, Slot};
-use super::memory::{Fault, MAX_RANGES, Memory};
+use super::memory::{Fault, MAX_RANGES, Memory, Until};
 use super::runtime::Settings;
 use super::wait_reasons::WaitReasons;
 use crate::gobin::layout::Layout;
@@ -73,6 +73,7 @@ impl From<Fault> for SnapshotError {
             Fault::Gone => Self::Gone,
             Fault::Denied => Self::Denied(fault),
             Fault::Unmapped(_) => Self::OtherProgram,
+            Fault::Late(patience) => Self::Deadline(patience),
         }
     }
 }
@@ -80,7 +81,7 @@ impl From<Fault> for SnapshotError {
 impl From<ListError> for SnapshotError {
     fn from(error: ListError) -> Self {
         match error {
-            ListError::Fault(fault @ (Fault::Gone | Fault::Denied)) => fault.into(),
+            ListError::Fault(fault @ (Fault::Gone | Fault::Denied | Fault::Late(_))) => fault.into(),
             error => Self::List(error),
         }
     }
@@ -133,12 +134,14 @@ impl Reader {
     /// When nothing can be said about the target; never for a part of it.
     pub fn take(&mut self, memory: &dyn Memory, deadline: Instant) -> Result<Snapshot, SnapshotError> {
         let began = Instant::now();
+        let memory = &Until::new(memory, deadline);
         self.check_program(memory)?;
-        let reasons = self.reasons(memory)?;
         let (allglen, allgptr) = self.list_addresses()?;
         self.descriptors.update(memory, allglen, allgptr)?;
+        // A target that has goroutines has been relocated: its tables of strings are whole.
+        let reasons = self.reasons(memory)?;
         let settings = Settings::read(memory, &self.binary, self.bias)?;
-        let census = self.count(memory, &reasons, deadline)?;
+        let census = self.count(memory, &reasons)?;
         Ok(Snapshot { census, reasons, settings, began, ended: Instant::now() })
     }
 
@@ -158,12 +161,10 @@ impl Reader {
         }
         let address = self.binary.globals.wait_reasons.map(|address| address.wrapping_add(self.bias));
         let reasons = match address.map(|address| WaitReasons::read(memory, address)) {
-            Some(Err(fault @ (Fault::Gone | Fault::Denied))) => return Err(fault.into()),
-            Some(Ok(reasons)) => reasons,
             None | Some(Err(Fault::Unmapped(_))) => WaitReasons::default(),
+            Some(reasons) => reasons?,
         };
         let reasons = Arc::new(reasons);
-        // In a PIE the table is filled by the dynamic linker: an empty one is read again next time.
         if !reasons.is_empty() {
             self.reasons = Some(reasons.clone());
         }
@@ -178,12 +179,7 @@ impl Reader {
         }
     }
 
-    fn count(
-        &mut self,
-        memory: &dyn Memory,
-        reasons: &WaitReasons,
-        deadline: Instant,
-    ) -> Result<Census, SnapshotError> {
+    fn count(&mut self, memory: &dyn Memory, reasons: &WaitReasons) -> Result<Census, SnapshotError> {
         let fields = Fields::of(self.binary.layouts.layout());
         // Hundredths of a second since the first snapshot: 16 months fit.
         let now = (self.epoch.elapsed().as_millis() / 10) as u32;
@@ -194,24 +190,25 @@ impl Reader {
         let (mut next, mut looked_at) = (0, 0u64);
         let mut outcome: Result<(), SnapshotError> = Ok(());
         while next < slots.len() {
-            if Instant::now() > deadline {
-                census.skipped = (slots.len() - next) as u64;
-                break;
-            }
             let end = batch.plan(&slots, next, fields.end);
             match batch.read(memory, fields.end) {
                 Ok(0) => {
                     census.unreadable += 1;
                     next += 1;
-                    continue;
+                    batch.most = 1;
                 }
                 Ok(read) => {
+                    batch.most = batch.most.saturating_mul(2);
                     for (slot, bytes) in slots[next..end].iter_mut().zip(batch.descriptors(read, fields.end))
                     {
                         looked_at += 1;
                         next += 1;
                         self.count_one(slot, bytes, &fields, now, reasons, &mut census);
                     }
+                }
+                Err(Fault::Late(_)) if looked_at > 0 => {
+                    census.skipped = (slots.len() - next) as u64;
+                    break;
                 }
                 Err(fault) => {
                     outcome = Err(fault.into());
@@ -238,6 +235,7 @@ impl Reader {
             Parsed::Live(goroutine) => goroutine,
             Parsed::None => {
                 slot.park = 0;
+                census.dead += 1;
                 return;
             }
             Parsed::Torn => {
@@ -378,11 +376,13 @@ struct Batch {
     ranges: Vec<(u64, usize)>,
     /// Where each descriptor starts in the buffer.
     starts: Vec<usize>,
+    /// Descriptors that are tried at once: behind an unreadable one there may be many.
+    most: usize,
 }
 
 impl Batch {
     fn new() -> Self {
-        Self { buffer: Vec::new(), ranges: Vec::new(), starts: Vec::new() }
+        Self { buffer: Vec::new(), ranges: Vec::new(), starts: Vec::new(), most: usize::MAX }
     }
 
     /// Plans the copy of as many descriptors from `first` on as fit; returns the index behind the last one.
@@ -390,7 +390,7 @@ impl Batch {
         self.ranges.clear();
         self.starts.clear();
         let mut total = 0;
-        for (index, slot) in slots.iter().enumerate().skip(first) {
+        for (index, slot) in slots.iter().enumerate().skip(first).take(self.most) {
             let (extend, used) = match self.ranges.last() {
                 Some((base, len)) if slot.address - base <= *len as u64 + GAP => {
                     ((slot.address - base) as usize + size - *len, true)
@@ -407,7 +407,7 @@ impl Batch {
             total += extend;
             self.starts.push(total - size);
         }
-        slots.len()
+        slots.len().min(first.saturating_add(self.most))
     }
 
     /// Copies, and returns how many bytes arrived; 0 when the first descriptor is unreadable.

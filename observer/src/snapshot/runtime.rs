@@ -1,6 +1,6 @@
 //! The runtime's settings and gauges, read from its globals.
 
-use super::memory::{Fault, Memory};
+use super::memory::{Fault, MAX_RANGES, Memory};
 use crate::gobin::globals::Globals;
 use crate::gobin::layout::Layout;
 use crate::gobin::source::{le32, le64};
@@ -70,7 +70,7 @@ impl Reader<'_> {
         let mut bytes = vec![0; len];
         match self.memory.read(address, &mut bytes) {
             Ok(()) => Ok(Some(bytes)),
-            Err(Fault::Unmapped(_)) => Ok(None),
+            Err(Fault::Unmapped(_) | Fault::Late(_)) => Ok(None),
             Err(fault) => Err(fault),
         }
     }
@@ -123,25 +123,35 @@ impl Reader<'_> {
             return Ok(None);
         }
         let Some(pointers) = self.bytes(pointer, count as usize * 8)? else { return Ok(None) };
+        let pointers: Vec<u64> = pointers.chunks_exact(8).map(le64).collect();
         let mut total = 0;
-        for p in pointers.chunks_exact(8).map(le64) {
-            let Some(length) = self.local_queue(p)? else { return Ok(None) };
+        for some in pointers.chunks(MAX_RANGES / 2) {
+            let Some(length) = self.queues_of(some)? else { return Ok(None) };
             total += length;
         }
         Ok(Some(total))
     }
 
-    fn local_queue(&self, p: u64) -> Result<Option<u64>, Fault> {
-        /// Capacity of a local queue (`p.runq`).
-        const CAPACITY: u32 = 256;
+    /// Queue lengths of some processors, with one copy.
+    fn queues_of(&self, processors: &[u64]) -> Result<Option<u64>, Fault> {
         let layout = &self.layout.p;
         let (head, next) = (u64::from(layout.runqhead), u64::from(layout.runnext));
-        let (Some(ends), Some(next)) =
-            (self.bytes(p.wrapping_add(head), 8)?, self.bytes(p.wrapping_add(next), 8)?)
-        else {
-            return Ok(None);
-        };
-        let queued = le32(&ends[4..]).wrapping_sub(le32(&ends));
-        Ok((queued <= CAPACITY).then(|| u64::from(queued) + u64::from(le64(&next) != 0)))
+        let ranges: Vec<(u64, usize)> =
+            processors.iter().flat_map(|p| [(p.wrapping_add(head), 8), (p.wrapping_add(next), 8)]).collect();
+        let mut bytes = vec![0; ranges.len() * 8];
+        match self.memory.gather(&ranges, &mut bytes) {
+            Ok(read) if read == bytes.len() => {}
+            Ok(_) | Err(Fault::Unmapped(_) | Fault::Late(_)) => return Ok(None),
+            Err(fault) => return Err(fault),
+        }
+        Ok(bytes.chunks_exact(16).map(queue_length).sum())
     }
+}
+
+/// Head, tail (`u32` each) and next (a pointer); `None` when they contradict each other.
+fn queue_length(bytes: &[u8]) -> Option<u64> {
+    /// Capacity of a local queue (`p.runq`).
+    const CAPACITY: u32 = 256;
+    let queued = le32(&bytes[4..]).wrapping_sub(le32(bytes));
+    (queued <= CAPACITY).then(|| u64::from(queued) + u64::from(le64(&bytes[8..]) != 0))
 }

@@ -25,7 +25,7 @@ impl WaitReasons {
     /// Reads the table at `address`.
     ///
     /// # Errors
-    /// When the table itself can't be read.
+    /// When the table itself can't be read, or the process is gone or too slow.
     pub fn read(memory: &dyn Memory, address: u64) -> Result<Self, Fault> {
         let mut headers = vec![0; MAX_REASONS * HEADER];
         let read = memory.gather(&[(address, headers.len())], &mut headers)?;
@@ -33,7 +33,7 @@ impl WaitReasons {
         for (index, header) in headers[..read].chunks_exact(HEADER).enumerate() {
             let (pointer, length) = (le64(header), le64(&header[8..]));
             // The first reason is the empty string; behind the last one stands other data.
-            match name(memory, pointer, length) {
+            match name(memory, pointer, length)? {
                 Some(name) if index > 0 => names.push(name),
                 None if index == 0 && length == 0 => names.push("".into()),
                 _ => break,
@@ -64,9 +64,13 @@ impl WaitReasons {
         self.names.is_empty()
     }
 
-    /// Whether goroutines that run finalizers or cleanups wait for work with this reason.
+    /// Whether goroutines that run finalizers or cleanups wait for work with this reason. Without names they
+    /// are taken to: that is what they nearly always do.
     #[must_use]
     pub fn is_callback_idle(&self, reason: u8) -> bool {
+        if self.is_empty() {
+            return true;
+        }
         matches!(
             self.names.get(usize::from(reason)).map(|name| &**name),
             Some("finalizer wait" | "cleanup wait")
@@ -75,12 +79,16 @@ impl WaitReasons {
 }
 
 /// A printable ASCII string; anything else isn't one of the runtime's reasons.
-fn name(memory: &dyn Memory, pointer: u64, length: u64) -> Option<Arc<str>> {
+fn name(memory: &dyn Memory, pointer: u64, length: u64) -> Result<Option<Arc<str>>, Fault> {
     if !(1..=MAX_LENGTH).contains(&length) {
-        return None;
+        return Ok(None);
     }
     let mut text = vec![0; length as usize];
-    memory.read(pointer, &mut text).ok()?;
-    let text = String::from_utf8(text).ok()?;
-    text.bytes().all(|byte| (b' '..=b'~').contains(&byte)).then(|| text.into())
+    match memory.read(pointer, &mut text) {
+        Err(Fault::Unmapped(_)) => return Ok(None),
+        read => read?,
+    }
+    let text = String::from_utf8(text).ok();
+    let text = text.filter(|text| text.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+    Ok(text.map(Arc::from))
 }

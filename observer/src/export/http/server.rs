@@ -25,7 +25,6 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the listener has no address, that is, isn't one. A connection's errors end only the connection.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Future) -> io::Result<()> {
-    tracing::info!(address = %listener.local_addr()?, path = %state.telemetry_path, "serving metrics");
     let limits = state.limits;
     let app = routes::router(state.clone());
     let graceful = GracefulShutdown::new();

@@ -1,7 +1,7 @@
 //! Goroutines, by `go` statement, state and wait reason.
 
 use super::{Identity, Kind, Metric, Samples};
-use crate::model::view::{CallsiteView, TargetView, View};
+use crate::model::view::{CallsiteView, SeriesView, TargetView, View};
 
 const CALLSITE: &[&str] = &["created_by", "entry"];
 /// Both labels of the series that holds every callsite without series of its own.
@@ -22,22 +22,24 @@ pub(super) const METRICS: &[Metric] = &[
     },
     Metric {
         name: "observer_goroutines_created_total",
-        help: "Goroutines created since the probes were attached, by go statement. Absent without probes",
+        help: "Goroutines created, by go statement, counted by probes in the processes of this identity, also in those \
+               that have ended. Absent without probes",
         kind: Kind::Counter,
         identity: Identity::Process,
         labels: CALLSITE,
         read: |view, samples| {
-            counters(view, samples, |callsite| callsite.created_total, |target| target.other_created_total);
+            counters(view, samples, |series| series.created, |(created, _)| created);
         },
     },
     Metric {
         name: "observer_goroutines_exited_total",
-        help: "Goroutines that ended since the probes were attached, by go statement. Absent without probes",
+        help: "Goroutines that ended, by go statement, counted by probes in the processes of this identity, also in those \
+               that have ended. Absent without probes",
         kind: Kind::Counter,
         identity: Identity::Process,
         labels: CALLSITE,
         read: |view, samples| {
-            counters(view, samples, |callsite| callsite.exited_total, |target| target.other_exited_total);
+            counters(view, samples, |series| series.exited, |(_, exited)| exited);
         },
     },
     Metric {
@@ -100,22 +102,15 @@ fn each_callsite(view: &View, mut each: impl FnMut(&TargetView, &[&str], &Callsi
     }
 }
 
-/// A counter per callsite. What is in `other` changes as callsites gain and lose series of their own, so its
-/// total is kept by the model and not summed here: summed, it would jump back.
-fn counters(
-    view: &View,
-    samples: &mut Samples,
-    own: fn(&CallsiteView) -> Option<u64>,
-    other: fn(&TargetView) -> u64,
-) {
-    for target in view.targets.iter().filter(|target| target.probes.is_some()) {
-        for callsite in target.callsites.iter().filter(|callsite| callsite.own_series) {
-            if let Some(total) = own(callsite) {
-                samples.sum(target, &[&callsite.created_by, &callsite.entry], total as f64);
-            }
+/// A counter per callsite and one for `other`, from the model's running totals: summed over the processes of
+/// the moment, they would fall when one ends.
+fn counters(view: &View, samples: &mut Samples, own: fn(&SeriesView) -> u64, other: fn((u64, u64)) -> u64) {
+    for totals in &view.totals {
+        for series in &totals.series {
+            samples.sum(totals, &[&series.created_by, &series.entry], own(series) as f64);
         }
-        if other(target) > 0 || target.callsites.iter().any(|callsite| !callsite.own_series) {
-            samples.sum(target, &OTHER, other(target) as f64);
+        if let Some(counts) = totals.other {
+            samples.sum(totals, &OTHER, other(counts) as f64);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prometheus::proto;
 
 use super::{Kind, Metric};
-use crate::model::view::{CgroupView, Durations, TargetView};
+use crate::model::view::{CgroupView, Durations, Owner, TargetView, TotalsView};
 use crate::text::{printable, truncated};
 
 /// Longest label value in bytes. Longer ones are cut, and series that become equal so are one.
@@ -21,16 +21,23 @@ impl Subject<'_> {
     pub(super) const OBSERVER: Self = Self([None; 5]);
 }
 
+impl<'a> Subject<'a> {
+    fn process(owner: &'a Owner, process: &'a str) -> Self {
+        let [namespace, pod, container, unit] =
+            [&owner.namespace, &owner.pod, &owner.container, &owner.unit].map(Option::as_deref);
+        Self([namespace, pod, container, unit, Some(process)])
+    }
+}
+
 impl<'a> From<&'a TargetView> for Subject<'a> {
     fn from(target: &'a TargetView) -> Self {
-        let owner = &target.owner;
-        Self([
-            owner.namespace.as_deref(),
-            owner.pod.as_deref(),
-            owner.container.as_deref(),
-            owner.unit.as_deref(),
-            Some(&target.process),
-        ])
+        Self::process(&target.owner, &target.process)
+    }
+}
+
+impl<'a> From<&'a TotalsView> for Subject<'a> {
+    fn from(totals: &'a TotalsView) -> Self {
+        Self::process(&totals.owner, &totals.process)
     }
 }
 

@@ -131,18 +131,6 @@ fn callsites_without_series_are_other() {
     assert_eq!(value(&text, "observer_goroutines_exited_total", &other), Some(1_790.0));
 }
 
-/// Without probes there is no counter, not even one that is 0.
-#[test]
-fn no_counters_without_probes() {
-    let mut view = view();
-    for target in &mut view.targets {
-        target.probes = None;
-    }
-    let text = expose(&view).unwrap();
-    assert!(!text.contains("observer_goroutines_created_total"));
-    assert!(text.contains("observer_goroutines{"));
-}
-
 /// No limit, no series; a controller that isn't there doesn't make a limited neighbour unlimited.
 #[test]
 fn unlimited_is_absent() {

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::model::view::{
     CallsiteView, CgroupView, CpuView, Durations, Evidence, Fact, Finding, GoroutinesView, HugePages, Io,
-    Limit, Memory, MemoryEvents, ObserverView, Pids, Pressure, ProbesView, RuntimeView, Severity, Source,
-    Stall, TargetState, TargetView, Throttling, View,
+    Limit, Memory, MemoryEvents, ObserverView, Pids, Pressure, ProbesView, RuntimeView, SeriesView, Severity,
+    Source, Stall, TargetState, TargetView, Throttling, TotalsView, View,
 };
 pub(crate) use crate::testing::assert_golden;
 
@@ -22,6 +22,7 @@ pub(crate) fn view() -> View {
         interval: Some(Duration::from_secs(15)),
         targets: vec![leaking(4242, 183_742), leaking(4243, 12), hostile(), unreadable()],
         cgroups: vec![limited(), unlimited()],
+        totals: vec![totals()],
         observer: observer(),
         findings: vec![finding()],
     }
@@ -78,9 +79,24 @@ fn leaking(pid: u32, live: u64) -> TargetView {
     });
     target.probes = Some(ProbesView { created: 190_100, exited: 6_333, drift: 2 });
     target.callsites = vec![leak(live), busy(), folded("main.serve", 3), folded("main.(*pool).grow", 2)];
-    target.other_created_total = 900;
-    target.other_exited_total = 895;
     target
+}
+
+/// What the two leaking processes, and some that have ended, created.
+fn totals() -> TotalsView {
+    let series = |callsite: CallsiteView| SeriesView {
+        created_by: callsite.created_by,
+        entry: callsite.entry,
+        created: 2 * callsite.created_total.unwrap_or(0),
+        exited: 2 * callsite.exited_total.unwrap_or(0),
+    };
+    let target = leaking(4242, 183_742);
+    TotalsView {
+        owner: target.owner,
+        process: target.process,
+        series: vec![series(leak(183_742)), series(busy())],
+        other: Some((1800, 1790)),
+    }
 }
 
 fn hostile() -> TargetView {
@@ -134,8 +150,6 @@ fn target(pid: u32, process: &str) -> TargetView {
         usable_cpus: Some(8),
         recent: Vec::new(),
         callsites: Vec::new(),
-        other_created_total: 0,
-        other_exited_total: 0,
     }
 }
 

@@ -44,14 +44,15 @@ fn no_wrapping_without_a_terminal() {
     assert!(text.contains("and 3 more go statements with 25 goroutines"));
 }
 
-/// Names lose leading folders until they fit, and nothing else.
+/// Names lose leading folders until they fit; where that is not enough their end is kept.
 #[test]
 fn names_are_fitted_from_the_left() {
     let name = "example.com/ctl/pkg/sync.(*Reconciler).run";
     assert_eq!(fitted(name, 42), name);
     assert_eq!(fitted(name, 41), "…/ctl/pkg/sync.(*Reconciler).run");
-    assert_eq!(fitted(name, 5), "…/sync.(*Reconciler).run");
-    assert_eq!(fitted("main.(*Reconciler).run", 5), "main.(*Reconciler).run");
+    assert_eq!(fitted(name, 24), "…/sync.(*Reconciler).run");
+    assert_eq!(fitted(name, 5), "….run");
+    assert_eq!(fitted("main.(*Reconciler).run", 9), "…ler).run");
 }
 
 /// Nothing that a terminal acts on comes out, from any field of the recorded view.

@@ -236,10 +236,11 @@ pub fn for_minor(minor: u32) -> Option<&'static Layout> {
     generated::LAYOUTS.iter().find(|(known, _)| *known == minor).map(|(_, layout)| layout)
 }
 
-/// The newest known minor version and its layout, to be tried on one that is newer still.
+/// The newest known minor version below Go 1.`minor` and its layout, to be tried on an unknown one.
 #[must_use]
-pub fn newest() -> Option<(u32, &'static Layout)> {
-    generated::LAYOUTS.last().map(|(minor, layout)| (*minor, layout))
+pub fn newest_below(minor: u32) -> Option<(u32, &'static Layout)> {
+    let below = generated::LAYOUTS.iter().rev().find(|(known, _)| *known < minor);
+    below.map(|(known, layout)| (*known, layout))
 }
 
 #[cfg(test)]
@@ -251,9 +252,11 @@ mod tests {
     fn knows_measured_versions_only() {
         assert_eq!(for_minor(19).map(|layout| layout.g.gopc), Some(296));
         assert_eq!(for_minor(18), None);
-        let (minor, layout) = newest().unwrap();
+        let (minor, layout) = newest_below(u32::MAX).unwrap();
         assert_eq!(for_minor(minor), Some(layout));
         assert_eq!(for_minor(minor + 1), None);
+        assert_eq!(newest_below(20).map(|(minor, _)| minor), Some(19));
+        assert_eq!(newest_below(19), None);
     }
 
     /// Versions are in order, so that the last is the newest and a look-up cannot find two.

@@ -1,0 +1,217 @@
+//! Running totals per workload and callsite, for counters that must never fall.
+//!
+//! Processes with equal identity (owner and process name) share their series, so a sum over the processes of
+//! the moment would fall whenever one ends. Here every increment is booked once, to the callsite if it has
+//! series of its own, else to `other`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::history::Counted;
+use super::view::{CallsiteView, Owner, SeriesView, TotalsView};
+
+/// A callsite takes another's series only with this many times its goroutines: series that come and go
+/// cost a time-series database more than those that stay.
+const DISPLACE: u64 = 2;
+/// Totals of a workload are kept for so long after its last process: longer than Prometheus looks back.
+const KEEP: Duration = Duration::from_secs(600);
+/// Callsites of one workload whose totals are kept, with and without series.
+const MAX_KEPT: usize = 4096;
+
+/// Who shares series.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Workload {
+    /// See the view.
+    pub owner: Owner,
+    /// Base name of the executable.
+    pub process: Arc<str>,
+}
+
+/// `created_by` and `entry`.
+type Label = (Arc<str>, Arc<str>);
+
+/// All running totals.
+#[derive(Debug)]
+pub struct Ledger {
+    max_series: usize,
+    accounts: BTreeMap<Workload, Account>,
+}
+
+#[derive(Debug)]
+struct Account {
+    series: BTreeMap<Label, Series>,
+    other: Option<Counted>,
+    touched: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Series {
+    total: Counted,
+    /// Goroutines when it was last seen.
+    live: u64,
+    admitted: bool,
+    counted: bool,
+}
+
+impl Ledger {
+    /// At most `max_series` callsites of a workload have series of their own.
+    #[must_use]
+    pub const fn new(max_series: usize) -> Self {
+        Self { max_series, accounts: BTreeMap::new() }
+    }
+
+    /// Notes which callsites of a process there are, most goroutines first, and marks those with series.
+    pub fn admit(&mut self, workload: &Workload, callsites: &mut [CallsiteView], now: Instant) {
+        let max_series = self.max_series;
+        let account = self.account(workload, now);
+        for callsite in callsites {
+            let label = (callsite.created_by.clone(), callsite.entry.clone());
+            callsite.own_series = account.admit(label, callsite.live, max_series);
+        }
+    }
+
+    /// Books what probes counted of one callsite since the last time.
+    pub fn book(
+        &mut self,
+        workload: &Workload,
+        label: (&Arc<str>, &Arc<str>),
+        increment: Counted,
+        now: Instant,
+    ) {
+        let account = self.account(workload, now);
+        match account.series.get_mut(&(label.0.clone(), label.1.clone())) {
+            Some(series) if series.admitted => {
+                series.counted = true;
+                series.total.add(increment);
+            }
+            _ => account.other.get_or_insert_default().add(increment),
+        }
+    }
+
+    /// The totals of all workloads; forgets those that ended long ago.
+    pub fn totals(&mut self, now: Instant) -> Vec<TotalsView> {
+        self.accounts.retain(|_, account| now.saturating_duration_since(account.touched) < KEEP);
+        self.accounts.iter().map(|(workload, account)| account.view(workload)).collect()
+    }
+
+    fn account(&mut self, workload: &Workload, now: Instant) -> &mut Account {
+        let account = self.accounts.entry(workload.clone()).or_insert_with(|| Account {
+            series: BTreeMap::new(),
+            other: None,
+            touched: now,
+        });
+        account.touched = now;
+        account
+    }
+}
+
+impl Account {
+    fn admit(&mut self, label: Label, live: u64, max_series: usize) -> bool {
+        if self.series.len() >= MAX_KEPT && !self.series.contains_key(&label) {
+            return false;
+        }
+        let series = self.series.entry(label.clone()).or_default();
+        series.live = live;
+        if series.admitted {
+            return true;
+        }
+        let admitted = self.series.values().filter(|series| series.admitted).count();
+        if admitted >= max_series && !self.displace(live) {
+            return false;
+        }
+        self.series.entry(label).or_default().admitted = true;
+        true
+    }
+
+    /// Takes the series from the callsite with the fewest goroutines, if `live` is far more.
+    fn displace(&mut self, live: u64) -> bool {
+        let least =
+            self.series.values_mut().filter(|series| series.admitted).min_by_key(|series| series.live);
+        match least {
+            Some(least) if live > least.live.saturating_mul(DISPLACE) => {
+                least.admitted = false;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn view(&self, workload: &Workload) -> TotalsView {
+        let own = self.series.iter().filter(|(_, series)| series.admitted && series.counted);
+        TotalsView {
+            owner: workload.owner.clone(),
+            process: workload.process.clone(),
+            series: own
+                .map(|((created_by, entry), series)| SeriesView {
+                    created_by: created_by.clone(),
+                    entry: entry.clone(),
+                    created: series.total.created,
+                    exited: series.total.exited,
+                })
+                .collect(),
+            other: self.other.map(|other| (other.created, other.exited)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload() -> Workload {
+        Workload { owner: Owner::default(), process: "p".into() }
+    }
+
+    fn callsite(entry: &str, live: u64) -> CallsiteView {
+        CallsiteView { entry: entry.into(), live, ..CallsiteView::default() }
+    }
+
+    fn book(ledger: &mut Ledger, entry: &str, created: u64, now: Instant) {
+        ledger.book(&workload(), (&"".into(), &entry.into()), Counted { created, exited: 0 }, now);
+    }
+
+    fn created(ledger: &mut Ledger, now: Instant) -> (Vec<(String, u64)>, Option<u64>) {
+        let totals = ledger.totals(now).remove(0);
+        let series = totals.series.iter().map(|series| (series.entry.to_string(), series.created)).collect();
+        (series, totals.other.map(|other| other.0))
+    }
+
+    /// What two processes of one workload count adds up, and stays when one of them is gone.
+    #[test]
+    fn totals_outlive_processes() {
+        let (mut ledger, now) = (Ledger::new(2), Instant::now());
+        ledger.admit(&workload(), &mut [callsite("a", 5)], now);
+        book(&mut ledger, "a", 3, now);
+        book(&mut ledger, "a", 4, now);
+        assert_eq!(created(&mut ledger, now), (vec![("a".to_owned(), 7)], None));
+        assert!(ledger.totals(now + 2 * KEEP).is_empty());
+    }
+
+    /// Without probes nothing is booked, and there is no counter, not even one that is 0.
+    #[test]
+    fn no_totals_without_probes() {
+        let (mut ledger, now) = (Ledger::new(2), Instant::now());
+        ledger.admit(&workload(), &mut [callsite("a", 5)], now);
+        assert_eq!(created(&mut ledger, now), (vec![], None));
+    }
+
+    /// A callsite without series is booked to `other`; with far more goroutines it takes the series of the
+    /// smallest one, and no total ever falls.
+    #[test]
+    fn series_are_taken_over() {
+        let (mut ledger, now) = (Ledger::new(1), Instant::now());
+        let mut callsites = [callsite("a", 5), callsite("b", 4)];
+        ledger.admit(&workload(), &mut callsites, now);
+        assert_eq!(callsites.each_ref().map(|callsite| callsite.own_series), [true, false]);
+        book(&mut ledger, "b", 10, now);
+        book(&mut ledger, "a", 1, now);
+        assert_eq!(created(&mut ledger, now), (vec![("a".to_owned(), 1)], Some(10)));
+        let mut callsites = [callsite("b", 11), callsite("a", 5)];
+        ledger.admit(&workload(), &mut callsites, now);
+        assert_eq!(callsites.each_ref().map(|callsite| callsite.own_series), [true, false]);
+        book(&mut ledger, "b", 2, now);
+        book(&mut ledger, "a", 1, now);
+        assert_eq!(created(&mut ledger, now), (vec![("b".to_owned(), 2)], Some(11)));
+    }
+}

@@ -1,0 +1,127 @@
+//! Child cgroups for tests.
+
+use crate::wait;
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A child of the root group of one controller; it is removed with this value.
+pub struct Child {
+    root: PathBuf,
+    path: PathBuf,
+}
+
+impl Child {
+    /// Makes a group of its own for the caller.
+    ///
+    /// # Errors
+    /// When the controller is not mounted, or groups may not be made.
+    pub fn create(controller: &str) -> Result<Self> {
+        let root =
+            mount_of(controller).with_context(|| format!("needs the cgroup controller {controller}"))?;
+        Self::create_below(root.clone(), &root)
+    }
+
+    /// Makes a group below this one.
+    ///
+    /// # Errors
+    /// When groups may not be made.
+    pub fn nested(&self) -> Result<Self> {
+        Self::create_below(self.root.clone(), &self.path)
+    }
+
+    fn create_below(root: PathBuf, parent: &Path) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("observer-test-{}-{number}", process::id()));
+        fs::create_dir(&path).with_context(|| format!("cannot make the cgroup {}", path.display()))?;
+        Ok(Self { root, path })
+    }
+
+    /// Where the group is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The group's path as `/proc/PID/cgroup` shows it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let below = self.path.strip_prefix(&self.root).unwrap_or(&self.path);
+        format!("/{}", below.display())
+    }
+
+    /// Writes a file of the group.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn write(&self, file: &str, value: &str) -> Result<()> {
+        fs::write(self.path.join(file), value).with_context(|| format!("cannot write {value} to {file}"))
+    }
+
+    /// Reads a file of the group.
+    ///
+    /// # Errors
+    /// When it isn't there.
+    pub fn read(&self, file: &str) -> Result<String> {
+        fs::read_to_string(self.path.join(file)).with_context(|| format!("cannot read {file}"))
+    }
+
+    /// Reads the number behind a key, from a file such as `cpu.stat`.
+    ///
+    /// # Errors
+    /// When it isn't there.
+    pub fn stat(&self, file: &str, key: &str) -> Result<u64> {
+        let text = self.read(file)?;
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no {key} in {file}"))?.trim().parse()?)
+    }
+
+    /// Moves a process into the group.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn add(&self, pid: u32) -> Result<()> {
+        self.write("cgroup.procs", &pid.to_string())
+    }
+
+    /// Removes the group now; its processes go to the root group.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn remove(&self) -> Result<()> {
+        wait::until("the removal of a cgroup", || {
+            for pid in self.read("cgroup.procs").unwrap_or_default().lines() {
+                // It may have ended: the next round shows.
+                let _ = fs::write(self.root.join("cgroup.procs"), pid);
+            }
+            Ok((fs::remove_dir(&self.path).is_ok() || !self.path.exists()).then_some(()))
+        })?;
+        ensure!(!self.path.exists());
+        Ok(())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.remove();
+    }
+}
+
+/// Where a v1 controller, or the v2 hierarchy that has it, is mounted.
+fn mount_of(controller: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let words: Vec<_> = line.split(' ').collect();
+        let [_, path, kind, options, ..] = words[..] else { return None };
+        let here = match kind {
+            "cgroup" => options.split(',').any(|option| option == controller),
+            "cgroup2" => fs::read_to_string(Path::new(path).join("cgroup.controllers"))
+                .is_ok_and(|list| list.split_whitespace().any(|name| name == controller)),
+            _ => false,
+        };
+        here.then(|| PathBuf::from(path))
+    })
+}
