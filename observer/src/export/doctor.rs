@@ -113,6 +113,9 @@ pub fn text(view: &View) -> String {
         view.targets.iter().filter(|target| target.goroutines.is_some()).count() - seen(view, &shown);
     let other = if shown.is_empty() { "" } else { "other " };
     match healthy {
+        0 if view.targets.is_empty() => {
+            text.push_str("There is no Go process here that these privileges can see.\n");
+        }
         0 => {}
         1 => _ = writeln!(text, "No finding for the {other}Go process that was looked at."),
         _ => _ = writeln!(text, "No finding for the {other}{healthy} Go processes that were looked at."),
@@ -172,5 +175,7 @@ mod tests {
         assert_eq!(text(&view), "No finding for the 3 Go processes that were looked at.\n");
         view.targets.truncate(1);
         assert_eq!(text(&view), "No finding for the Go process that was looked at.\n");
+        view.targets.clear();
+        assert_eq!(text(&view), "There is no Go process here that these privileges can see.\n");
     }
 }
