@@ -22,6 +22,8 @@ use probing::{Prober, SlotCounts};
 use target::{Probing, Target};
 use worker::{Failure, Worker};
 
+use crate::diagnose::{self, Thresholds};
+use crate::discover::environment::Environment;
 use crate::discover::exe::Contents;
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Readings};
@@ -45,6 +47,8 @@ pub struct Options {
     pub patience: Duration,
     /// Whether to find out which features of the kernel can be used, for the view.
     pub features: bool,
+    /// From which numbers on something is a finding.
+    pub thresholds: Thresholds,
 }
 
 impl Default for Options {
@@ -56,6 +60,7 @@ impl Default for Options {
             max_callsites: 50,
             patience: Duration::from_secs(2),
             features: false,
+            thresholds: Thresholds::default(),
         }
     }
 }
@@ -233,7 +238,11 @@ impl Pipeline {
             }
             Recognised::Go(executable) => {
                 let probing = self.prober.plan(executable, Instant::now() + self.options.settle);
-                Target::new(identity, slot, executable, probing)
+                let mut target = Target::new(identity, slot, executable, probing);
+                let pid = identity.pid;
+                let environment = self.worker.run(self.options.patience, move || Environment::read(pid));
+                target.environment = environment.unwrap_or_default();
+                target
             }
         };
         self.next_slot += 1;
@@ -318,14 +327,17 @@ impl Pipeline {
             };
             views.push(target_view(target, digest, &mut self.placement, &mut self.ledger));
         }
-        View {
+        let mut view = View {
             taken_at: SystemTime::now(),
             interval,
             observer: self.own.view(&mut self.prober, &views),
             targets: views,
             cgroups: self.placement.finish(),
             totals: self.ledger.totals(now),
-        }
+            findings: Vec::new(),
+        };
+        view.findings = diagnose::diagnose(&view, &self.options.thresholds);
+        view
     }
 }
 
@@ -342,7 +354,12 @@ fn digest(
     let attached = matches!(target.probing, Probing::On(since) if since <= snapshot.began);
     let counts = if attached { before.of(target.slot).zip(after.of(target.slot)) } else { None };
     target.learn_names(worker, options.patience, snapshot, counts.map(|(_, after)| after));
-    target.history.digest(&Readings { snapshot, counts, names: &target.names })
+    target.history.digest(&Readings {
+        snapshot,
+        counts,
+        names: &target.names,
+        environment: &target.environment,
+    })
 }
 
 fn target_view(
@@ -369,6 +386,8 @@ fn target_view(
         go_version: target.go_version.clone(),
         state,
         reason,
+        usable_cpus: process::usable_cpus(target.identity.pid),
+        recent: Vec::new(),
         goroutines: None,
         runtime: None,
         probes: None,
@@ -380,6 +399,7 @@ fn target_view(
         view.runtime = Some(digest.runtime);
         view.probes = digest.probes;
         view.callsites = digest.callsites;
+        view.recent = digest.recent;
     }
     view
 }

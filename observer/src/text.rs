@@ -43,6 +43,34 @@ fn is_unprintable(c: char) -> bool {
             | '\u{2028}' | '\u{2029}')
 }
 
+/// A number of bytes in the unit that fits it.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// A duration in the two units that fit it.
+#[must_use]
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match whole {
+        0..60 => format!("{seconds:.1}s"),
+        60..3_600 => format!("{}m{:02}s", whole / 60, whole % 60),
+        3_600..86_400 => format!("{}h{:02}m", whole / 3_600, whole % 3_600 / 60),
+        _ => format!("{}d{:02}h", whole / 86_400, whole % 86_400 / 3_600),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

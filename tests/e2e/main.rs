@@ -3,6 +3,7 @@
 
 mod churn;
 mod counts;
+mod doctor;
 mod fixtures;
 mod hostile;
 mod inspect;

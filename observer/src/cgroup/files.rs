@@ -39,9 +39,10 @@ pub(super) struct Files {
     settings: HashMap<Box<[u8]>, Setting>,
 }
 
+/// The text of a setting; `None` when there is no such file.
 #[derive(Debug)]
 struct Setting {
-    text: Box<[u8]>,
+    text: Option<Box<[u8]>>,
     due: Instant,
 }
 
@@ -58,7 +59,7 @@ pub(super) enum Failure {
     Absent,
     /// Its group was removed while it was read.
     Removed,
-    /// It is there, but the kernel was told not to account for what it shows.
+    /// The kernel was told not to account for what it shows, or it wasn't there a moment ago.
     Off,
     /// It is longer than any control file.
     TooLarge,
@@ -102,13 +103,17 @@ impl Files {
     pub(super) fn read_slow(&mut self, path: &[u8]) -> Result<&[u8], Failure> {
         let now = Instant::now();
         if self.settings.get(path).is_none_or(|setting| setting.due <= now) {
-            read_text(&open(path)?, &mut self.text)?;
-            if self.text.len() > MAX_SETTING {
-                return Ok(&self.text);
-            }
-            self.remember(path, now);
+            let read = open(path).and_then(|file| read_text(&file, &mut self.text));
+            let text = match &read {
+                Ok(()) if self.text.len() <= MAX_SETTING => Some(self.text.as_slice().into()),
+                Err(Failure::Absent) => None,
+                _ => return read.map(|()| self.text.as_slice()),
+            };
+            self.remember(path, text, now);
+            read?;
         }
-        self.settings.get(path).map(|setting| &*setting.text).ok_or(Failure::Absent)
+        // Whether the group is still there its other files tell.
+        self.settings.get(path).and_then(|setting| setting.text.as_deref()).ok_or(Failure::Off)
     }
 
     /// Closes the files of a group and of those below it.
@@ -121,7 +126,7 @@ impl Files {
         self.settings.retain(|path, _| !is_below(path, directory));
     }
 
-    fn remember(&mut self, path: &[u8], now: Instant) {
+    fn remember(&mut self, path: &[u8], text: Option<Box<[u8]>>, now: Instant) {
         if self.settings.len() >= MAX_SETTINGS {
             self.settings.retain(|_, setting| setting.due > now);
         }
@@ -132,7 +137,7 @@ impl Files {
         let spread =
             path.iter().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte)));
         let due = now + SLOW / 2 + (SLOW / 2).mul_f64(f64::from(spread % 64) / 64.0);
-        self.settings.insert(path.into(), Setting { text: self.text.as_slice().into(), due });
+        self.settings.insert(path.into(), Setting { text, due });
     }
 
     /// Fills `text`; a file that can't be read doesn't stay open.
@@ -270,6 +275,8 @@ mod tests {
         let path = path.as_os_str().as_bytes();
         let mut files = Files::new(8);
         assert!(matches!(files.read_slow(path), Err(Failure::Absent)));
+        assert!(matches!(files.read_slow(path), Err(Failure::Off)));
+        files.close_below(directory.path().as_os_str().as_bytes());
         for text in ["100", "200"] {
             std::fs::write(OsStr::from_bytes(path), text).expect("written");
             assert_eq!(files.read_slow(path).expect("read"), text.as_bytes());

@@ -86,6 +86,10 @@ pub(super) fn read(
             Version::V1 => &size.v1,
             Version::V2 => &size.v2,
         };
+        // The root has none of the files, and that is remembered for this one only.
+        if settle(reader.slow(group, 0, names.limit, |_| Ok(Some(()))))?.is_none() {
+            continue;
+        }
         let usage: Value<u64> = reader.get(group, 0, names.usage, |text| number(text).map(Some));
         let Some(usage_bytes) = settle(usage)? else { continue };
         let limit_bytes = settle(reader.effective(group, names.limit, |reader, level| {

@@ -1,10 +1,11 @@
 //! The command line: one file per subcommand.
 //!
-//! Data goes to stdout, everything else to stderr. Exit status 0 = done, 2 = it could not be done, with
-//! one line that says what to do.
+//! Data goes to stdout, everything else to stderr. Exit status 0 = done, 1 = `doctor` found something, 2 = it
+//! could not be done, with one line that says what to do.
 
 mod attach;
 mod check;
+mod doctor;
 mod dump;
 mod inspect;
 mod list;
@@ -40,6 +41,8 @@ enum Command {
     Attach(attach::Arguments),
     /// Write one goroutine profile of a process, from outside and without stopping it
     Dump(dump::Arguments),
+    /// Say what is wrong with the Go processes of this machine, and what to do
+    Doctor(doctor::Arguments),
     /// Show what an executable tells: version, layouts, globals, probe sites
     Inspect(inspect::Arguments),
     /// Show what this machine and these privileges allow
@@ -57,6 +60,10 @@ pub fn run() -> ExitCode {
         Command::List(arguments) => list::run(&arguments),
         Command::Attach(arguments) => attach::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
+        Command::Doctor(arguments) => match doctor::run(&arguments) {
+            Ok(true) => return ExitCode::from(1),
+            done => done.map(|_| ()),
+        },
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
     };

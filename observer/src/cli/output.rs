@@ -65,6 +65,13 @@ pub(super) fn error(error: &anyhow::Error) {
     _ = writeln!(io::stderr(), "observer: {}", printable(&text));
 }
 
+/// Replaces the line on a terminal that says how far long work is; empty text takes it away.
+pub(super) fn progress(terminal: bool, text: &str) {
+    if terminal {
+        _ = write!(io::stderr(), "\r\x1b[2K{}", printable(text));
+    }
+}
+
 /// One line on stderr about what is going on.
 pub(super) fn note(text: &str) {
     _ = writeln!(io::stderr(), "observer: {}", printable(text));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::diagnose::Thresholds;
 use crate::export::http::{self, HttpState};
 use crate::pipeline::Options;
 use crate::pipeline::daemon::Daemon;
@@ -26,6 +27,9 @@ pub(super) struct Arguments {
     /// Count by snapshots only: put nothing into any process
     #[arg(long)]
     no_probes: bool,
+    /// Change from which number on something is a finding, as `pids_share=0.9`
+    #[arg(long = "threshold", value_name = "NAME=VALUE", value_parser = threshold)]
+    thresholds: Vec<(String, f64)>,
 }
 
 /// Shorter than this a snapshot may not be over when the next one is due.
@@ -42,6 +46,23 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A threshold of the rules and its value.
+pub(super) fn threshold(text: &str) -> Result<(String, f64), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    let value = value.parse().map_err(|_| format!("`{value}` is no number"))?;
+    Thresholds::default().set(name, value)?;
+    Ok((name.to_owned(), value))
+}
+
+/// The defaults with these changes.
+pub(super) fn thresholds(changes: &[(String, f64)]) -> anyhow::Result<Thresholds> {
+    let mut thresholds = Thresholds::default();
+    for (name, value) in changes {
+        thresholds.set(name, *value).map_err(anyhow::Error::msg)?;
+    }
+    Ok(thresholds)
+}
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(arguments))
 }
@@ -56,6 +77,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         probes: !arguments.no_probes,
         max_callsites: arguments.max_callsites,
         features: true,
+        thresholds: thresholds(&arguments.thresholds)?,
         ..Options::default()
     };
     let daemon = Daemon::start(options, arguments.interval)?;

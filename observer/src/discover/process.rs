@@ -76,6 +76,13 @@ pub fn load_bias(pid: u32, entry: u64) -> io::Result<u64> {
     Ok(running.wrapping_sub(entry))
 }
 
+/// CPUs on which a process's first thread may run; `None` when it has ended, or there are more than 1024.
+#[must_use]
+pub fn usable_cpus(pid: u32) -> Option<u32> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    rustix::thread::sched_getaffinity(Some(pid)).ok().map(|set| set.count())
+}
+
 /// A descriptor that becomes readable when the process ends, and never means another process.
 ///
 /// # Errors

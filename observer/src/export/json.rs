@@ -151,13 +151,13 @@ pub struct Cgroup<'a> {
     /// CPU time used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_usage_seconds_total: Option<f64>,
-    /// Enforcement periods.
+    /// Enforcement periods of the cgroup whose quota binds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_periods_total: Option<u64>,
-    /// Throttled periods.
+    /// Its throttled periods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_throttled_periods_total: Option<u64>,
-    /// Throttled time.
+    /// Its throttled time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_throttled_seconds_total: Option<f64>,
     /// Throttled periods ÷ periods over the last interval.
@@ -279,6 +279,7 @@ fn cgroup<'a>(previous: Option<&View>, view: &View, cgroup: &'a CgroupView) -> C
     let cpu = cgroup.cpu.as_ref();
     let memory = cgroup.memory.as_ref();
     let pids = cgroup.pids.as_ref();
+    let throttling = cpu.and_then(super::rates::throttling);
     let rates = cpu_rates(previous, view, cgroup);
     let (cpu_limit_cores, cpu_limit_set_by) = limit(cpu.and_then(|cpu| cpu.limit_cores.as_ref()));
     let (memory_limit_bytes, memory_limit_set_by) =
@@ -290,9 +291,9 @@ fn cgroup<'a>(previous: Option<&View>, view: &View, cgroup: &'a CgroupView) -> C
         cpu_limit_set_by,
         cpu_used_cores: rates.used_cores,
         cpu_usage_seconds_total: cpu.and_then(|cpu| cpu.usage_seconds),
-        cpu_periods_total: cpu.and_then(|cpu| cpu.periods),
-        cpu_throttled_periods_total: cpu.and_then(|cpu| cpu.throttled_periods),
-        cpu_throttled_seconds_total: cpu.and_then(|cpu| cpu.throttled_seconds),
+        cpu_periods_total: throttling.map(|throttling| throttling.periods),
+        cpu_throttled_periods_total: throttling.map(|throttling| throttling.throttled_periods),
+        cpu_throttled_seconds_total: throttling.map(|throttling| throttling.throttled_seconds),
         cpu_throttled_periods_ratio: rates.throttled_periods_ratio,
         cpu_throttled_seconds_per_second: rates.throttled_seconds_per_second,
         memory_limit_bytes,

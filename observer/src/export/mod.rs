@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 
+pub mod doctor;
 pub mod http;
 pub mod json;
 pub mod metrics;

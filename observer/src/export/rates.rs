@@ -1,6 +1,6 @@
 //! What happened to a cgroup between two views.
 
-use crate::model::view::{CgroupView, CpuView, View};
+use crate::model::view::{CgroupView, CpuView, Throttling, View};
 
 /// CPU rates over the last interval; each is `None` when a value is missing or went back.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -25,13 +25,19 @@ fn rates(previous: Option<&View>, view: &View, cgroup: &CgroupView) -> Option<Cp
     let change = |read: fn(&CpuView) -> Option<f64>| {
         Some(read(now)? - read(before)?).filter(|change| change.is_finite() && *change >= 0.0)
     };
-    let periods = change(|cpu| cpu.periods.map(|n| n as f64)).filter(|periods| *periods > 0.0);
-    let throttled = change(|cpu| cpu.throttled_periods.map(|n| n as f64));
+    let periods = change(|cpu| throttling(cpu).map(|t| t.periods as f64)).filter(|periods| *periods > 0.0);
+    let throttled = change(|cpu| throttling(cpu).map(|t| t.throttled_periods as f64));
     Some(CpuRates {
         used_cores: change(|cpu| cpu.usage_seconds).map(|used| used / seconds),
         throttled_periods_ratio: throttled.zip(periods).map(|(throttled, periods)| throttled / periods),
-        throttled_seconds_per_second: change(|cpu| cpu.throttled_seconds).map(|time| time / seconds),
+        throttled_seconds_per_second: change(|cpu| throttling(cpu).map(|t| t.throttled_seconds))
+            .map(|time| time / seconds),
     })
+}
+
+/// Of the group whose quota binds; without a quota, of the own group.
+pub(super) fn throttling(cpu: &CpuView) -> Option<&Throttling> {
+    cpu.binding.as_ref().or(cpu.throttling.as_ref())
 }
 
 #[cfg(test)]

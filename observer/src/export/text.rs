@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 use super::rates::cpu_rates;
 use super::{cgroup_of, most_growing};
 use crate::model::view::{CallsiteView, CgroupView, GoroutinesView, TargetView, View};
-use crate::text::printable;
+use crate::text::{bytes, duration, printable};
 
 /// Wait reasons of one callsite that have room in a row.
 const REASONS_PER_ROW: usize = 3;
@@ -305,30 +305,6 @@ fn or_unknown(value: Option<impl ToString>) -> String {
 
 fn rate(rate: Option<f64>) -> String {
     rate.map_or(UNKNOWN.to_owned(), |rate| format!("{rate:.1}"))
-}
-
-fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for next in UNITS {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
-}
-
-fn duration(seconds: f64) -> String {
-    let whole = seconds as u64;
-    match whole {
-        0..60 => format!("{seconds:.1}s"),
-        60..3_600 => format!("{}m{:02}s", whole / 60, whole % 60),
-        3_600..86_400 => format!("{}h{:02}m", whole / 3_600, whole % 3_600 / 60),
-        _ => format!("{}d{:02}h", whole / 86_400, whole % 86_400 / 3_600),
-    }
 }
 
 #[cfg(test)]

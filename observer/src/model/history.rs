@@ -6,11 +6,19 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::recent::{CallsiteSample, Recent, TargetSample};
 use super::reconcile::Base;
-use super::view::{CallsiteView, GoroutinesView, ProbesView, RuntimeView};
+use super::view::{CallsiteView, GoroutinesView, ProbesView, RuntimeView, Source};
+use crate::discover::environment::Environment;
 use crate::gobin::naming::CallsiteName;
 use crate::snapshot::census::{CallsiteKey, Census, Status, Tally};
 use crate::snapshot::reader::Snapshot;
+use crate::snapshot::runtime::Settings;
+
+/// Goroutines from which on a callsite's last ticks are kept.
+const MANY: u64 = 50;
+/// Callsites of one target whose last ticks are kept.
+const MAX_RECENT: usize = 64;
 
 /// What probes counted of one callsite since they were attached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,6 +57,8 @@ pub struct Readings<'a> {
     pub counts: Option<(&'a Counts, &'a Counts)>,
     /// Names of all callsites in the snapshot and in the counts.
     pub names: &'a FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
+    /// What its environment said when it started.
+    pub environment: &'a Environment,
 }
 
 /// A callsite's name in shared strings.
@@ -86,6 +96,8 @@ impl CallsiteLabel {
 pub struct History {
     callsites: FxHashMap<CallsiteKey, Callsite>,
     last: Option<Instant>,
+    epoch: Option<Instant>,
+    recent: Recent<TargetSample>,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +105,7 @@ struct Callsite {
     live: Option<u64>,
     counted: Counted,
     base: Base,
+    recent: Recent<CallsiteSample>,
 }
 
 /// A target's part of the view.
@@ -106,6 +119,8 @@ pub struct Digest {
     pub probes: Option<ProbesView>,
     /// See the view.
     pub callsites: Vec<CallsiteView>,
+    /// See the view.
+    pub recent: Vec<TargetSample>,
     /// What probes counted at each of `callsites` since the tick before; empty without probes.
     pub increments: Vec<Counted>,
 }
@@ -151,9 +166,16 @@ impl History {
             tallies.contains_key(key) || readings.counts.is_some_and(|(_, after)| after.contains_key(key))
         });
         views.sort_by(|(a_key, a, _), (b_key, b, _)| b.live.cmp(&a.live).then(a_key.cmp(b_key)));
+        let epoch = *self.epoch.get_or_insert(readings.snapshot.began);
+        let at = readings.snapshot.ended.saturating_duration_since(epoch).as_secs_f64();
+        self.remember(&mut views, at, census.is_whole());
+        let goroutines = goroutines(readings.snapshot);
+        let runtime = runtime(readings.snapshot, readings.environment);
+        self.recent.push(sample(&goroutines, &runtime, at));
         Digest {
-            goroutines: goroutines(readings.snapshot),
-            runtime: runtime(readings.snapshot),
+            goroutines,
+            runtime,
+            recent: self.recent.to_vec(),
             probes,
             increments: views
                 .iter()
@@ -214,7 +236,24 @@ impl History {
             oldest_wait_seconds: tally.and_then(|tally| tally.oldest_wait),
             wait_reasons: tally.map(|tally| reasons(tally, readings.snapshot)).unwrap_or_default(),
             own_series: false,
+            recent: Vec::new(),
         })
+    }
+
+    /// Keeps what the callsites with most goroutines did over the last ticks. A snapshot that missed some
+    /// goroutines would look like a change.
+    fn remember(&mut self, views: &mut [(CallsiteKey, CallsiteView, Counted)], at: f64, whole: bool) {
+        for (index, (key, view, _)) in views.iter_mut().enumerate() {
+            let Some(callsite) = self.callsites.get_mut(key) else { continue };
+            if index >= MAX_RECENT || view.live < MANY {
+                callsite.recent.clear();
+                continue;
+            }
+            if whole {
+                callsite.recent.push(CallsiteSample { at, live: view.live, exited: view.exited_total });
+            }
+            view.recent = callsite.recent.to_vec();
+        }
     }
 
     /// Remembers this tick's numbers, and returns what was counted since the tick before.
@@ -260,14 +299,66 @@ fn goroutines(snapshot: &Snapshot) -> GoroutinesView {
     }
 }
 
-fn runtime(snapshot: &Snapshot) -> RuntimeView {
+fn runtime(snapshot: &Snapshot, environment: &Environment) -> RuntimeView {
     let settings = &snapshot.settings;
     RuntimeView {
         gomaxprocs: settings.gomaxprocs,
+        gomaxprocs_source: source(settings, environment),
         gogc_percent: settings.gogc_percent,
         gomemlimit_bytes: settings.gomemlimit_bytes,
         heap_live_bytes: settings.heap_live_bytes,
+        heap_marked_bytes: settings.heap_marked_bytes,
+        heap_goal_bytes: settings.heap_goal_bytes,
         threads: settings.threads,
         run_queue_goroutines: settings.run_queue,
+    }
+}
+
+/// Who set GOMAXPROCS. Before Go 1.25 a call and a default that has outlived a change of the affinity can't be
+/// told apart without a variable in the environment.
+fn source(settings: &Settings, environment: &Environment) -> Option<Source> {
+    if settings.gomaxprocs_set == Some(false) {
+        return Some(Source::Default);
+    }
+    let known = environment.gomaxprocs.as_ref()?;
+    let wanted = known.as_ref().and_then(|text| text.parse::<u32>().ok()).filter(|n| *n > 0);
+    match (wanted, settings.gomaxprocs) {
+        (Some(wanted), Some(n)) if wanted == n => Some(Source::Environment),
+        (Some(_), Some(_)) => Some(Source::Call),
+        (None, _) if settings.gomaxprocs_set == Some(true) => Some(Source::Call),
+        _ => None,
+    }
+}
+
+fn sample(goroutines: &GoroutinesView, runtime: &RuntimeView, at: f64) -> TargetSample {
+    let state = |name| goroutines.states.get(name).copied().unwrap_or(0);
+    TargetSample {
+        at,
+        threads: runtime.threads,
+        runnable: state(Status::Runnable.name()),
+        syscall: state(Status::Syscall.name()),
+        heap_live: runtime.heap_live_bytes,
+        heap_marked: runtime.heap_marked_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each way in which GOMAXPROCS can have come about, and the one that can't be told.
+    #[test]
+    fn gomaxprocs_has_a_source() {
+        let source_of = |set: Option<bool>, variable: Option<Option<&str>>| {
+            let settings = Settings { gomaxprocs: Some(4), gomaxprocs_set: set, ..Settings::default() };
+            source(&settings, &Environment { gomaxprocs: variable.map(|text| text.map(Into::into)) })
+        };
+        assert_eq!(source_of(Some(false), None), Some(Source::Default));
+        assert_eq!(source_of(Some(true), Some(Some("4"))), Some(Source::Environment));
+        assert_eq!(source_of(Some(true), Some(Some("8"))), Some(Source::Call));
+        assert_eq!(source_of(Some(true), Some(None)), Some(Source::Call));
+        assert_eq!(source_of(Some(true), None), None, "the environment couldn't be read");
+        assert_eq!(source_of(None, Some(Some("4"))), Some(Source::Environment));
+        assert_eq!(source_of(None, Some(None)), None, "before Go 1.25");
     }
 }

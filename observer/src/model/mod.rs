@@ -1,6 +1,8 @@
 //! What is known of the targets, and the [`view`] that exporters read.
 
+pub mod finding;
 pub mod history;
 pub mod ledger;
+pub mod recent;
 pub mod reconcile;
 pub mod view;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use crate::cgroup::{Limit, Throttling};
+pub use super::finding::{Evidence, Fact, Finding, Severity};
+pub use super::recent::{CallsiteSample, CgroupSample, TargetSample};
+pub use crate::cgroup::{HugePages, Io, Limit, Memory, MemoryEvents, Pids, Pressure, Stall, Throttling};
 pub use crate::container::Owner;
 
 /// Everything known at the end of one tick.
@@ -22,6 +24,8 @@ pub struct View {
     pub totals: Vec<TotalsView>,
     /// About the observer itself.
     pub observer: ObserverView,
+    /// What is wrong, worst first.
+    pub findings: Vec<Finding>,
 }
 
 /// Running totals of processes with equal identity. They never fall.
@@ -95,6 +99,8 @@ pub struct TargetView {
     pub cgroup: Option<usize>,
     /// Such as `go1.24.11`; `None` when the binary can't be read.
     pub go_version: Option<Arc<str>>,
+    /// CPUs that its threads may run on: affinity and cpuset.
+    pub usable_cpus: Option<u32>,
     /// How far it can be observed.
     pub state: TargetState,
     /// Why it is not fully observed: one sentence.
@@ -107,6 +113,8 @@ pub struct TargetView {
     pub probes: Option<ProbesView>,
     /// Per `go` statement, most live first; bounded.
     pub callsites: Vec<CallsiteView>,
+    /// The last ticks, oldest first.
+    pub recent: Vec<TargetSample>,
 }
 
 /// Counts of one snapshot. Only user goroutines, as `runtime.NumGoroutine` counts, unless said.
@@ -133,16 +141,45 @@ pub struct GoroutinesView {
 pub struct RuntimeView {
     /// GOMAXPROCS in force.
     pub gomaxprocs: Option<u32>,
+    /// Who chose it.
+    pub gomaxprocs_source: Option<Source>,
     /// GOGC in force, in percent; −1 = off.
     pub gogc_percent: Option<i32>,
     /// GOMEMLIMIT in force, in bytes; `None` = unlimited or unknown.
     pub gomemlimit_bytes: Option<u64>,
     /// Bytes of live and not yet swept heap, as the pacer counts.
     pub heap_live_bytes: Option<u64>,
+    /// What the last garbage collection found live, bytes.
+    pub heap_marked_bytes: Option<u64>,
+    /// Heap size that the garbage collector aimed at in its last cycle, bytes.
+    pub heap_goal_bytes: Option<u64>,
     /// Operating-system threads the runtime holds.
     pub threads: Option<u64>,
     /// Goroutines in the global and all local run queues.
     pub run_queue_goroutines: Option<u64>,
+}
+
+/// Who chose a setting of the runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The runtime itself.
+    Default,
+    /// The variable of that name in the environment.
+    Environment,
+    /// A call in the program.
+    Call,
+}
+
+impl Source {
+    /// The source's name in JSON and evidence.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Environment => "environment",
+            Self::Call => "call",
+        }
+    }
 }
 
 /// What probes say about one target.
@@ -188,6 +225,8 @@ pub struct CallsiteView {
     pub wait_reasons: BTreeMap<Arc<str>, u64>,
     /// Whether it has metric series of its own; otherwise it is part of `other`.
     pub own_series: bool,
+    /// The last ticks, oldest first; empty for callsites with few goroutines.
+    pub recent: Vec<CallsiteSample>,
 }
 
 /// One cgroup and its effective limits (the tightest on the way to the root). Unlimited = `None`.
@@ -200,9 +239,19 @@ pub struct CgroupView {
     /// CPU controller; `None` where it isn't there.
     pub cpu: Option<CpuView>,
     /// Memory controller.
-    pub memory: Option<MemoryView>,
+    pub memory: Option<Memory>,
     /// pids controller.
-    pub pids: Option<PidsView>,
+    pub pids: Option<Pids>,
+    /// io controller.
+    pub io: Option<Io>,
+    /// Huge pages by size.
+    pub hugetlb: Vec<HugePages>,
+    /// CPUs that the cpuset allows.
+    pub cpuset_cpus: Option<u32>,
+    /// Time spent waiting for resources.
+    pub pressure: Pressure,
+    /// The last ticks, oldest first.
+    pub recent: Vec<CgroupSample>,
 }
 
 /// CPU use and throttling. Throttling is the own group's and, separately, the binding ancestor's.
@@ -212,36 +261,14 @@ pub struct CpuView {
     pub limit_cores: Option<Limit<f64>>,
     /// CPU time used, seconds.
     pub usage_seconds: Option<f64>,
-    /// Enforcement periods.
-    pub periods: Option<u64>,
-    /// Periods in which the group was throttled.
-    pub throttled_periods: Option<u64>,
-    /// Time for which it was throttled, seconds.
-    pub throttled_seconds: Option<f64>,
+    /// Throttling of the own group, whether or not it has a quota.
+    pub throttling: Option<Throttling>,
     /// Throttling of the binding cgroup, when that is another one.
     pub binding: Option<Throttling>,
-}
-
-/// Memory use.
-#[derive(Debug, Clone, Default)]
-pub struct MemoryView {
-    /// Hard limit in bytes.
-    pub limit_bytes: Option<Limit<u64>>,
-    /// Bytes charged now (to the own group).
-    pub usage_bytes: Option<u64>,
-    /// Bytes charged to the binding cgroup, when that is another one.
-    pub binding_usage_bytes: Option<u64>,
-}
-
-/// Threads and processes.
-#[derive(Debug, Clone, Default)]
-pub struct PidsView {
-    /// `pids.max`.
-    pub limit: Option<Limit<u64>>,
-    /// Tasks charged now (in the own group).
-    pub current: Option<u64>,
-    /// Tasks charged to the binding cgroup, when that is another one.
-    pub binding_current: Option<u64>,
+    /// Time by which it may exceed its own quota in one period, seconds.
+    pub burst_seconds: Option<f64>,
+    /// Weight against its siblings; 1 is the default.
+    pub weight: Option<f64>,
 }
 
 /// About the observer itself.

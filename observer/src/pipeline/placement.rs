@@ -2,16 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::cgroup::{Hierarchies, Membership, Reading};
 use crate::container::{self, Owner};
-use crate::model::view::{CgroupView, CpuView, MemoryView, PidsView};
+use crate::model::recent::{CgroupSample, Recent};
+use crate::model::view::{CgroupView, CpuView};
 
 /// The machine's cgroups; empty where there are none.
 pub(super) struct Placement {
     hierarchies: Option<Hierarchies>,
     index: HashMap<Membership, usize>,
     views: Vec<CgroupView>,
+    recent: HashMap<Membership, Recent<CgroupSample>>,
+    epoch: Instant,
 }
 
 /// Where one process is.
@@ -33,7 +37,13 @@ impl Placement {
                 |error| tracing::warn!(%error, "cgroups can't be read: limits and throttling are not shown"),
             )
             .ok();
-        Self { hierarchies, index: HashMap::new(), views: Vec::new() }
+        Self {
+            hierarchies,
+            index: HashMap::new(),
+            views: Vec::new(),
+            recent: HashMap::new(),
+            epoch: Instant::now(),
+        }
     }
 
     /// Begins a tick: everything is read anew.
@@ -55,7 +65,11 @@ impl Placement {
             for problem in &reading.problems {
                 tracing::debug!(%problem, "cgroup value is missing");
             }
-            self.views.push(view(path.clone(), owner.clone(), reading));
+            let mut view = view(path.clone(), owner.clone(), reading);
+            let recent = self.recent.entry(membership.clone()).or_default();
+            recent.push(sample(&view, self.epoch.elapsed().as_secs_f64()));
+            view.recent = recent.to_vec();
+            self.views.push(view);
             self.views.len() - 1
         });
         if let Some(index) = index {
@@ -66,6 +80,7 @@ impl Placement {
 
     /// The cgroups of this tick.
     pub(super) fn finish(&mut self) -> Vec<CgroupView> {
+        self.recent.retain(|membership, _| self.index.contains_key(membership));
         std::mem::take(&mut self.views)
     }
 }
@@ -77,20 +92,36 @@ fn view(path: Arc<str>, owner: Owner, reading: Reading) -> CgroupView {
         cpu: reading.cpu.map(|cpu| CpuView {
             limit_cores: cpu.limit_cores,
             usage_seconds: cpu.usage_seconds,
-            periods: cpu.throttling.as_ref().map(|own| own.periods),
-            throttled_periods: cpu.throttling.as_ref().map(|own| own.throttled_periods),
-            throttled_seconds: cpu.throttling.as_ref().map(|own| own.throttled_seconds),
+            throttling: cpu.throttling,
             binding: cpu.binding_throttling,
+            burst_seconds: cpu.burst_seconds,
+            weight: cpu.weight,
         }),
-        memory: reading.memory.map(|memory| MemoryView {
-            limit_bytes: memory.limit_bytes,
-            usage_bytes: memory.usage_bytes,
-            binding_usage_bytes: memory.binding_usage_bytes,
-        }),
-        pids: reading.pids.map(|pids| PidsView {
-            limit: pids.limit,
-            current: pids.current,
-            binding_current: pids.binding_current,
-        }),
+        memory: reading.memory,
+        pids: reading.pids,
+        io: reading.io,
+        hugetlb: reading.hugetlb,
+        cpuset_cpus: reading.cpuset_cpus,
+        pressure: reading.pressure,
+        recent: Vec::new(),
+    }
+}
+
+/// What rules compare over time: of throttling, refusals and limit hits the binding group's.
+fn sample(view: &CgroupView, at: f64) -> CgroupSample {
+    let cpu = view.cpu.as_ref();
+    let throttling = cpu.and_then(|cpu| cpu.binding.or(cpu.throttling));
+    let memory = view.memory.as_ref();
+    let io = view.pressure.io;
+    CgroupSample {
+        at,
+        periods: throttling.map(|throttling| throttling.periods),
+        throttled_periods: throttling.map(|throttling| throttling.throttled_periods),
+        throttled_seconds: throttling.map(|throttling| throttling.throttled_seconds),
+        oom_kills: memory.and_then(|memory| memory.events.oom_kill),
+        memory_limit_hits: memory.and_then(|memory| memory.binding_events.unwrap_or(memory.events).max),
+        forks_refused: view.pids.as_ref().and_then(|pids| pids.refused.max(pids.binding_refused)),
+        io_waiting: io.map(|stall| stall.waiting_seconds),
+        io_stalled: io.and_then(|stall| stall.stalled_seconds),
     }
 }

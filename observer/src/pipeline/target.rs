@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::executables::Executable;
 use super::worker::{Failure, Late, Worker};
 use crate::container::Owner;
+use crate::discover::environment::Environment;
 use crate::discover::process::{self, Identity};
 use crate::gobin::naming::{CallsiteName, EntryClass};
 use crate::model::history::{CallsiteLabel, Counted, Counts, Digest, History};
@@ -72,6 +73,8 @@ pub(super) struct Target {
     pub(super) probing: Probing,
     /// What it did so far.
     pub(super) history: History,
+    /// What its environment said when it started.
+    pub(super) environment: Environment,
     /// Names of its callsites.
     pub(super) names: FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
     reading: Reading,
@@ -121,6 +124,7 @@ impl Target {
             bias: 0,
             probing: Probing::Off,
             history: History::default(),
+            environment: Environment::default(),
             names: FxHashMap::default(),
             reading: Reading::Never(reason.into()),
             naming: None,

@@ -16,12 +16,19 @@ const NO_LIMIT: u64 = i64::MAX as u64;
 pub struct Settings {
     /// GOMAXPROCS in force.
     pub gomaxprocs: Option<u32>,
+    /// Whether the environment or a call set GOMAXPROCS. The runtime notes it from Go 1.25 on.
+    pub gomaxprocs_set: Option<bool>,
     /// GOGC in force, percent; −1 = off.
     pub gogc_percent: Option<i32>,
     /// GOMEMLIMIT in force, bytes; `None` = unlimited or unknown.
     pub gomemlimit_bytes: Option<u64>,
     /// Live heap as the pacer counts it (`gcController.heapLive`), bytes.
     pub heap_live_bytes: Option<u64>,
+    /// What the last collection found live (`gcController.heapMarked`), bytes.
+    pub heap_marked_bytes: Option<u64>,
+    /// Heap that the last cycle aimed at (`gcController.lastHeapGoal`), bytes; `None` before the first, or
+    /// when the garbage collector is off.
+    pub heap_goal_bytes: Option<u64>,
     /// Threads that the runtime holds (`mcount`).
     pub threads: Option<u64>,
     /// Goroutines in the global and the local run queues.
@@ -75,23 +82,33 @@ impl Reader<'_> {
 
     /// gcPercent and memoryLimit have stood at offsets 0 and 8 in every version; the heap's size moves.
     fn gc(&self, settings: &mut Settings, measured: bool) -> Result<(), Fault> {
-        let heap_live = usize::from(self.layout.gc_controller.heap_live);
-        let Some(bytes) = self.global(self.globals.gc_controller, heap_live + 8)? else { return Ok(()) };
+        let layout = &self.layout.gc_controller;
+        let end = usize::from(layout.heap_live.max(layout.heap_marked).max(layout.last_heap_goal)) + 8;
+        let Some(bytes) = self.global(self.globals.gc_controller, end)? else { return Ok(()) };
         let at = |offset: u16| &bytes[usize::from(offset)..];
-        settings.gogc_percent =
-            Some(le32(at(self.layout.gc_controller.gc_percent)) as i32).filter(|percent| *percent >= -1);
-        settings.gomemlimit_bytes =
-            Some(le64(at(self.layout.gc_controller.memory_limit))).filter(|limit| *limit < NO_LIMIT);
-        settings.heap_live_bytes = Some(le64(&bytes[heap_live..])).filter(|_| measured);
+        settings.gogc_percent = Some(le32(at(layout.gc_percent)) as i32).filter(|percent| *percent >= -1);
+        settings.gomemlimit_bytes = Some(le64(at(layout.memory_limit))).filter(|limit| *limit < NO_LIMIT);
+        if measured {
+            settings.heap_live_bytes = Some(le64(at(layout.heap_live)));
+            settings.heap_marked_bytes = Some(le64(at(layout.heap_marked))).filter(|marked| *marked > 0);
+            settings.heap_goal_bytes =
+                Some(le64(at(layout.last_heap_goal))).filter(|goal| (1..NO_LIMIT).contains(goal));
+        }
         Ok(())
     }
 
     fn scheduler(&self, settings: &mut Settings) -> Result<(), Fault> {
         let sched = &self.layout.sched;
-        let size = usize::from(sched.mnext.max(sched.nmfreed).max(sched.runqsize)) + 8;
+        let set = sched.custom_gomaxprocs;
+        let size = usize::from(sched.mnext.max(sched.nmfreed).max(sched.runqsize).max(set.unwrap_or(0))) + 8;
         let Some(bytes) = self.global(self.globals.sched, size)? else { return Ok(()) };
         let at = |offset: u16| &bytes[usize::from(offset)..];
         settings.threads = le64(at(sched.mnext)).checked_sub(le64(at(sched.nmfreed)));
+        settings.gomaxprocs_set = match set.map(|set| at(set)[0]) {
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            _ => None,
+        };
         let local = self.local_queues(settings.gomaxprocs)?;
         let global = u64::from(le32(at(sched.runqsize)));
         settings.run_queue = local.map(|local| local + global);

@@ -50,6 +50,21 @@ pub(super) const METRICS: &[Metric] = &[
         read: |view, samples| settings(view, samples, |runtime| runtime.gomaxprocs.map(f64::from)),
     },
     Metric {
+        name: "observer_go_gomaxprocs_info",
+        help: "1 for each source of GOMAXPROCS in use: default (the runtime's own choice), environment or call. \
+               Absent where it can't be told",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &["source"],
+        read: |view, samples| {
+            for target in &view.targets {
+                if let Some(source) = target.runtime.as_ref().and_then(|runtime| runtime.gomaxprocs_source) {
+                    samples.info(target, &[source.name()]);
+                }
+            }
+        },
+    },
+    Metric {
         name: "observer_go_gogc_percent",
         help: "GOGC in force, read from the runtime; -1 is off. Processes of equal identity: the smallest",
         kind: Kind::Gauge,
@@ -80,6 +95,14 @@ pub(super) const METRICS: &[Metric] = &[
         read: |view, samples| settings(view, samples, |runtime| runtime.heap_live_bytes.map(|n| n as f64)),
     },
     Metric {
+        name: "observer_go_heap_goal_bytes",
+        help: "Heap size that the garbage collector aimed at in its last cycle",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| settings(view, samples, |runtime| runtime.heap_goal_bytes.map(|n| n as f64)),
+    },
+    Metric {
         name: "observer_go_threads",
         help: "Operating-system threads that the runtime holds",
         kind: Kind::Gauge,
@@ -95,6 +118,20 @@ pub(super) const METRICS: &[Metric] = &[
         labels: &[],
         read: |view, samples| {
             settings(view, samples, |runtime| runtime.run_queue_goroutines.map(|n| n as f64));
+        },
+    },
+    Metric {
+        name: "observer_finding",
+        help: "1 for each finding of a rule in the newest view; docs/rules.md says what each means",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &["rule", "severity"],
+        read: |view, samples| {
+            for finding in &view.findings {
+                if let Some(target) = view.targets.get(finding.target) {
+                    samples.info(target, &[finding.rule, finding.severity.name()]);
+                }
+            }
         },
     },
 ];

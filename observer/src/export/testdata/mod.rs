@@ -1,28 +1,18 @@
 //! A recorded view that has everything in it that is hard to show, and golden files of what is made of it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::model::view::{
-    CallsiteView, CgroupView, CpuView, Durations, GoroutinesView, Limit, MemoryView, ObserverView, PidsView,
-    ProbesView, RuntimeView, SeriesView, TargetState, TargetView, TotalsView, View,
+    CallsiteView, CgroupView, CpuView, Durations, Evidence, Fact, Finding, GoroutinesView, HugePages, Io,
+    Limit, Memory, MemoryEvents, ObserverView, Pids, Pressure, ProbesView, RuntimeView, SeriesView, Severity,
+    Source, Stall, TargetState, TargetView, Throttling, TotalsView, View,
 };
+pub(crate) use crate::testing::assert_golden;
 
 /// Escape sequence, line break, quotes, backslash, braces, a right-to-left override, HTML.
 pub(crate) const HOSTILE: &str = "evil\u{1b}[31m\n\"quoted\\\"{},=\u{202e}<b>&'\u{9b}2J";
-
-/// Fails unless the file (path below the package) holds `actual`; with `UPDATE_GOLDEN=1` it is written
-/// instead.
-pub(crate) fn assert_golden(path: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
-        std::fs::write(&path, actual).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(expected == actual, "{} differs (UPDATE_GOLDEN=1 writes it); now:\n{actual}", path.display());
-}
 
 /// Two processes of one deployment that leak, a healthy service in an unlimited cgroup with a hostile
 /// name, and a binary that can't be read.
@@ -34,6 +24,7 @@ pub(crate) fn view() -> View {
         cgroups: vec![limited(), unlimited()],
         totals: vec![totals()],
         observer: observer(),
+        findings: vec![finding()],
     }
 }
 
@@ -43,10 +34,20 @@ pub(crate) fn previous_view() -> View {
     view.taken_at -= Duration::from_secs(15);
     let cpu = view.cgroups[0].cpu.as_mut().unwrap();
     cpu.usage_seconds = Some(1226.5);
-    cpu.periods = Some(35_850);
-    cpu.throttled_periods = Some(29_875);
-    cpu.throttled_seconds = Some(8_000.0);
+    cpu.binding =
+        Some(Throttling { periods: 39_850, throttled_periods: 31_875, throttled_seconds: 8_993.75 });
     view
+}
+
+fn finding() -> Finding {
+    Finding {
+        rule: "goroutine-growth",
+        severity: Severity::Critical,
+        target: 0,
+        summary: "goroutines of one go statement grow".to_owned(),
+        advice: "Stop it.".to_owned(),
+        evidence: Evidence::from([("live", Fact::Number(183_742.0)), ("entry", Fact::from(HOSTILE))]),
+    }
 }
 
 fn leaking(pid: u32, live: u64) -> TargetView {
@@ -67,9 +68,12 @@ fn leaking(pid: u32, live: u64) -> TargetView {
     });
     target.runtime = Some(RuntimeView {
         gomaxprocs: Some(64),
+        gomaxprocs_source: Some(Source::Environment),
         gogc_percent: Some(if pid == 4242 { -1 } else { 100 }),
         gomemlimit_bytes: Some(1 << 30),
         heap_live_bytes: Some(734_003_200),
+        heap_marked_bytes: Some(524_288_000),
+        heap_goal_bytes: Some(1_048_576_000),
         threads: Some(71),
         run_queue_goroutines: Some(2),
     });
@@ -143,6 +147,8 @@ fn target(pid: u32, process: &str) -> TargetView {
         goroutines: None,
         runtime: None,
         probes: None,
+        usable_cpus: Some(8),
+        recent: Vec::new(),
         callsites: Vec::new(),
     }
 }
@@ -163,6 +169,7 @@ fn leak(live: u64) -> CallsiteView {
         oldest_wait_seconds: Some(live as f64 / 100.0),
         wait_reasons: BTreeMap::from([("chan send".into(), live)]),
         own_series: true,
+        recent: Vec::new(),
     }
 }
 
@@ -183,6 +190,7 @@ fn busy() -> CallsiteView {
         oldest_wait_seconds: Some(0.75),
         wait_reasons: BTreeMap::from([("select".into(), 14), ("IO wait".into(), 6)]),
         own_series: true,
+        recent: Vec::new(),
     }
 }
 
@@ -202,6 +210,7 @@ fn folded(created_by: &str, live: u64) -> CallsiteView {
         oldest_wait_seconds: Some(live as f64),
         wait_reasons: BTreeMap::new(),
         own_series: false,
+        recent: Vec::new(),
     }
 }
 
@@ -213,29 +222,45 @@ fn limited() -> CgroupView {
     cgroup.cpu = Some(CpuView {
         limit_cores: Some(Limit { value: 0.5, binding: "/kubepods/pod1".into(), level: 1 }),
         usage_seconds: Some(1_234.0),
-        periods: Some(36_000),
-        throttled_periods: Some(30_000),
-        throttled_seconds: Some(8_006.75),
-        binding: None,
+        throttling: Some(Throttling { periods: 0, throttled_periods: 0, throttled_seconds: 0.0 }),
+        binding: Some(Throttling { periods: 40_000, throttled_periods: 32_000, throttled_seconds: 9_000.5 }),
+        burst_seconds: None,
+        weight: Some(0.5),
     });
-    cgroup.memory = Some(MemoryView {
+    cgroup.memory = Some(Memory {
         limit_bytes: Some(Limit { value: 2 << 30, binding: "/kubepods/pod1/c1".into(), level: 0 }),
         usage_bytes: Some(1_610_612_736),
-        binding_usage_bytes: None,
+        events: MemoryEvents { max: Some(112), oom: Some(2), oom_kill: Some(1), ..MemoryEvents::default() },
+        ..Memory::default()
     });
-    cgroup.pids = Some(PidsView {
+    cgroup.pids = Some(Pids {
         limit: Some(Limit { value: 100, binding: "/".into(), level: 12 }),
         current: Some(98),
-        binding_current: None,
+        refused: Some(3),
+        ..Pids::default()
     });
+    cgroup.io = Some(Io { weight: Some(50), default_weight: Some(100) });
+    cgroup.cpuset_cpus = Some(8);
+    cgroup.hugetlb = vec![HugePages {
+        size: "2MB",
+        limit_bytes: Some(Limit { value: 10_485_760, binding: "/kubepods/pod1/c1".into(), level: 0 }),
+        usage_bytes: Some(2_097_152),
+        refused: Some(1),
+    }];
+    let stall = |seconds| Some(Stall { waiting_seconds: seconds, stalled_seconds: Some(seconds / 4.0) });
+    cgroup.pressure = Pressure { cpu: stall(80.0), memory: stall(8.0), io: stall(0.5) };
     cgroup
 }
 
 fn unlimited() -> CgroupView {
     let mut cgroup = CgroupView { path: format!("/system.slice/{HOSTILE}").into(), ..CgroupView::default() };
     cgroup.owner.unit = Some(HOSTILE.into());
-    cgroup.cpu = Some(CpuView { usage_seconds: Some(1.5), periods: Some(0), ..CpuView::default() });
-    cgroup.memory = Some(MemoryView { usage_bytes: Some(4096), ..MemoryView::default() });
+    cgroup.cpu = Some(CpuView {
+        usage_seconds: Some(1.5),
+        throttling: Some(Throttling::default()),
+        ..CpuView::default()
+    });
+    cgroup.memory = Some(Memory { usage_bytes: Some(4096), ..Memory::default() });
     cgroup
 }
 

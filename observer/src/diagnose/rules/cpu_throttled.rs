@@ -1,0 +1,54 @@
+//! A CPU quota that stops the program.
+
+use crate::diagnose::case::percent;
+use crate::diagnose::{Case, Rule, Said};
+use crate::model::view::Severity;
+
+pub(super) const RULE: Rule = Rule {
+    name: "cpu-throttled",
+    when: "The cgroup whose CPU quota binds was throttled in a notable share of the periods of the last minute.",
+    why: "Once the quota of a period (usually 100 ms) is used up, every thread stands still until the next one. Mean CPU \
+          use can look low while latency suffers.",
+    check: |case| check(case).into_iter().collect(),
+};
+
+fn check(case: &Case<'_>) -> Option<Said> {
+    let throttled = case.throttled()?;
+    let limit = case.cpu_limit()?;
+    if throttled.share < case.thresholds.throttled_share {
+        return None;
+    }
+    let critical = throttled.share >= case.thresholds.throttled_share_critical;
+    let severity = if critical { Severity::Critical } else { Severity::Warning };
+    let gomaxprocs = case.runtime().and_then(|runtime| runtime.gomaxprocs);
+    let procs = gomaxprocs.map_or(String::new(), |n| format!("; GOMAXPROCS is {n}, {}", case.chosen_by()));
+    let summary = format!(
+        "throttled in {} of CPU periods, for {:.2} s per second over all CPUs, at a limit of {:.2} cores set by {}{procs}",
+        percent(throttled.share),
+        throttled.per_second,
+        limit.value,
+        limit.binding,
+    );
+    let advice = advice(case, gomaxprocs);
+    let said = Said::new(severity, summary, advice)
+        .bound(limit)
+        .with("throttled_periods_ratio", throttled.share)
+        .with("throttled_seconds_per_second", throttled.per_second)
+        .with("periods", throttled.periods)
+        .with("cpu_limit_cores", limit.value)
+        .maybe("cpu_burst_seconds", case.cpu().and_then(|cpu| cpu.burst_seconds))
+        .maybe("gomaxprocs", gomaxprocs)
+        .maybe("gomaxprocs_source", case.gomaxprocs_source())
+        .maybe("runnable", case.state("runnable"));
+    Some(said)
+}
+
+fn advice(case: &Case<'_>, gomaxprocs: Option<u32>) -> String {
+    let fitting = case.fitting_gomaxprocs().unwrap_or(2);
+    let procs = if gomaxprocs.is_some_and(|n| n > fitting) {
+        format!("Set GOMAXPROCS={fitting}, so that the quota isn't used up by many threads at once, and ")
+    } else {
+        "Do less at once (bound the number of goroutines that work), or ".to_owned()
+    };
+    format!("{procs}raise the CPU limit, or give the cgroup a burst (cpu.max.burst).")
+}
