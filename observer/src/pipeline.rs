@@ -7,6 +7,7 @@ pub mod executables;
 mod own;
 mod placement;
 mod probing;
+pub mod profile;
 mod target;
 mod worker;
 

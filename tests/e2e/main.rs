@@ -12,4 +12,5 @@ mod namespaces;
 mod serve;
 mod source;
 mod support;
+mod turnover;
 mod unprivileged;

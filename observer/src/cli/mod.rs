@@ -6,6 +6,7 @@
 mod attach;
 mod check;
 mod doctor;
+mod dump;
 mod inspect;
 mod list;
 mod output;
@@ -40,6 +41,8 @@ enum Command {
     Attach(attach::Arguments),
     /// Say what is wrong with the Go processes of this machine, and what to do
     Doctor(doctor::Arguments),
+    /// Write one goroutine profile of a process, from outside and without stopping it
+    Dump(dump::Arguments),
     /// Show what an executable tells: version, layouts, globals, probe sites
     Inspect(inspect::Arguments),
     /// Show what this machine and these privileges allow
@@ -60,6 +63,7 @@ pub fn run() -> ExitCode {
             Ok(true) => return ExitCode::from(1),
             done => done.map(|_| ()),
         },
+        Command::Dump(arguments) => dump::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
     };

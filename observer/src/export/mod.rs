@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod http;
 pub mod json;
 pub mod metrics;
+pub mod profile;
 mod rates;
 pub mod text;
 

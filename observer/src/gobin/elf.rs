@@ -5,7 +5,7 @@ use object::endian::LittleEndian as LE;
 use object::pod;
 
 use super::error::{Error, Result};
-use super::source::{Source, Window, le64};
+use super::source::{Source, Window, le32, le64};
 
 /// More program headers than any linker writes.
 const MAX_SEGMENTS: u16 = 256;
@@ -89,6 +89,25 @@ impl Image {
     #[must_use]
     pub fn section(&self, name: &[u8]) -> Option<&Section> {
         self.sections.iter().find(|section| section.name == name)
+    }
+
+    /// The GNU build id in hexadecimal; `None` when the executable has none, as Go's had none before Go 1.24.
+    pub fn build_id(&self, source: &dyn Source) -> Option<String> {
+        /// Of `Elf64_Nhdr` and the name `GNU`.
+        const HEADER: u64 = 16;
+        /// A SHA-512 is the longest that linkers make.
+        const MAX: u32 = 64;
+        let section = self.section(b".note.gnu.build-id")?;
+        let mut window = Window::scatter(source);
+        let header = window.get(section.offset, HEADER as usize).ok()?;
+        let (name, length, kind) = (le32(header), le32(&header[4..]), le32(&header[8..]));
+        let is_build_id =
+            name == 4 && elf::NoteType(kind) == elf::NT_GNU_BUILD_ID && &header[12..16] == b"GNU\0";
+        if !is_build_id || length > MAX {
+            return None;
+        }
+        let id = window.get(section.offset + HEADER, length as usize).ok()?;
+        Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// File offset of a link-time address, if the byte is in the file.

@@ -18,88 +18,118 @@ const MAX_DEPTH: usize = 64;
 /// Different entries of one tree that are followed: those who ask want to know whether there is just one.
 const MAX_ENTRIES: usize = 64;
 
-/// What was inlined into one function.
-#[derive(Debug, Default)]
-pub struct Inlined {
-    /// The functions inlined directly into it, each once, in the order of their code.
-    pub names: Vec<String>,
-    /// Where each piece of code ends, and its entry in the inline tree; −1 is the function itself.
+/// One call that the compiler replaced by the called function's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// The called function's name, as an offset in the name table.
+    pub name: u32,
+    /// What the runtime knows it as.
+    pub id: u8,
+    /// Link-time address that has the source position of the call.
+    pub call: u64,
+}
+
+/// The inline tree of one function.
+pub struct Tree<'a> {
+    source: &'a dyn Source,
+    image: &'a Image,
+    address: u64,
+    entry_size: usize,
+    entry: u64,
+    /// Which node an address belongs to: (address behind the run, index; −1 = the function itself).
     runs: Vec<(u64, i32)>,
 }
 
-impl Inlined {
+impl<'a> Tree<'a> {
+    /// The tree of `function`; `None` when nothing was inlined into it. `gofunc` is the link-time address that
+    /// function data is relative to (`moduledata.gofunc`).
+    ///
+    /// # Errors
+    /// When a table is malformed or truncated.
+    pub fn read(
+        source: &'a dyn Source,
+        image: &'a Image,
+        table: &Pclntab,
+        function: &Function,
+        gofunc: u64,
+    ) -> Result<Option<Self>> {
+        let (Some(indices), Some(tree)) =
+            (table.pcdata(source, function, INDEX_TABLE)?, table.funcdata(source, function, TREE)?)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            source,
+            image,
+            address: gofunc.wrapping_add(u64::from(tree)),
+            entry_size: table.inline_entry_size(),
+            entry: function.entry,
+            runs: table.runs(source, indices, function)?,
+        }))
+    }
+
+    /// The inlined calls that `pc` is in, the innermost first; empty where it is in the function itself.
+    ///
+    /// # Errors
+    /// When the tree is malformed or truncated.
+    pub fn calls(&self, pc: u64) -> Result<Vec<Call>> {
+        let mut calls = Vec::new();
+        let mut index = self.index(pc);
+        while let Some(node) = index {
+            if calls.len() == MAX_DEPTH {
+                return Err(self.malformed());
+            }
+            let call = self.node(node)?;
+            index = self.index(call.call);
+            calls.push(call);
+        }
+        Ok(calls)
+    }
+
     /// Whether the code at `pc` belongs to an inlined function.
     #[must_use]
     pub fn covers(&self, pc: u64) -> bool {
-        index_at(&self.runs, pc).is_some()
+        self.index(pc).is_some()
     }
-}
 
-fn index_at(runs: &[(u64, i32)], pc: u64) -> Option<i32> {
-    let (_, index) = runs.iter().find(|(end, _)| pc < *end)?;
-    (*index >= 0).then_some(*index)
-}
-
-/// Reads what was inlined into `function`.
-///
-/// `gofunc` is the link-time address that function data is relative to (`moduledata.gofunc`).
-///
-/// # Errors
-/// When a table is malformed or truncated.
-pub fn direct(
-    source: &dyn Source,
-    image: &Image,
-    table: &Pclntab,
-    function: &Function,
-    gofunc: u64,
-) -> Result<Inlined> {
-    let (Some(indices), Some(tree)) =
-        (table.pcdata(source, function, INDEX_TABLE)?, table.funcdata(source, function, TREE)?)
-    else {
-        return Ok(Inlined::default());
-    };
-    let tree = gofunc.wrapping_add(u64::from(tree));
-    let runs = table.runs(source, indices, function)?;
-    let mut indices: Vec<i32> = runs.iter().map(|(_, index)| *index).filter(|index| *index >= 0).collect();
-    let mut seen = FxHashSet::default();
-    indices.retain(|index| seen.insert(*index));
-    let mut names: Vec<String> = Vec::new();
-    for index in indices.into_iter().take(MAX_ENTRIES) {
-        let name = outermost(source, image, table, function, &runs, tree, index)?;
-        if !names.contains(&name) {
-            names.push(name);
+    /// The names of the functions inlined directly into the function, each once, in the order of their code.
+    ///
+    /// # Errors
+    /// When the tree is malformed or truncated.
+    pub fn direct(&self, table: &Pclntab) -> Result<Vec<String>> {
+        let mut seen = FxHashSet::default();
+        let entries = self.runs.iter().filter(|(_, index)| *index >= 0 && seen.insert(*index));
+        let mut names: Vec<String> = Vec::new();
+        for (end, _) in entries.take(MAX_ENTRIES) {
+            if let Some(outermost) = self.calls(end.saturating_sub(1))?.last() {
+                let name = table.name_at(self.source, outermost.name)?;
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
         }
+        Ok(names)
     }
-    Ok(Inlined { names, runs })
-}
 
-/// Follows the parents of a tree entry up to the one that stands in the function itself.
-fn outermost(
-    source: &dyn Source,
-    image: &Image,
-    table: &Pclntab,
-    function: &Function,
-    runs: &[(u64, i32)],
-    tree: u64,
-    mut index: i32,
-) -> Result<String> {
-    let size = table.inline_entry_size();
-    let malformed = Error::Malformed { what: "inline tree", at: tree };
-    let mut window = Window::scatter(source);
-    for _ in 0..MAX_DEPTH {
-        let address = tree.wrapping_add(u64::from(index as u32) * size as u64);
-        let at = image.offset(address).ok_or_else(|| malformed.clone())?;
-        let entry = window.get(at, size)?;
-        let (name, parent) = if size == 20 {
-            (le32(&entry[12..]), le32(&entry[16..]))
+    fn index(&self, pc: u64) -> Option<u32> {
+        let (_, index) = self.runs.iter().find(|(end, _)| pc < *end)?;
+        u32::try_from(*index).ok()
+    }
+
+    fn node(&self, index: u32) -> Result<Call> {
+        let address = self.address.wrapping_add(u64::from(index) * self.entry_size as u64);
+        let at = self.image.offset(address).ok_or_else(|| self.malformed())?;
+        let mut window = Window::scatter(self.source);
+        let node = window.get(at, self.entry_size)?;
+        let (id, name, parent) = if self.entry_size == 20 {
+            (node[2], le32(&node[12..]), le32(&node[16..]))
         } else {
-            (le32(&entry[4..]), le32(&entry[8..]))
+            (node[0], le32(&node[4..]), le32(&node[8..]))
         };
-        let parent_pc = function.entry.wrapping_add(u64::from(parent));
-        match index_at(runs, parent_pc) {
-            Some(up) => index = up,
-            None => return table.name_at(source, name),
-        }
+        Ok(Call { name, id, call: self.entry.wrapping_add(u64::from(parent)) })
     }
-    Err(malformed)
+
+    fn malformed(&self) -> Error {
+        Error::Malformed { what: "inline tree", at: self.address }
+    }
 }

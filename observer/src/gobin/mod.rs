@@ -7,12 +7,15 @@ pub mod buildinfo;
 pub mod code;
 pub mod elf;
 pub mod error;
+pub mod frames;
 pub mod globals;
 pub mod inline;
+pub mod kind;
 pub mod layout;
 pub mod moduledata;
 pub mod naming;
 pub mod pclntab;
+pub mod places;
 pub mod sites;
 pub mod source;
 pub mod symbols;
@@ -112,7 +115,7 @@ impl GoBinary {
             name.starts_with(b"runtime.")
                 && (globals::uses(name) || sites::FUNCTIONS.iter().any(|site| site.as_bytes() == name))
         };
-        let functions = table.functions_by_name(source, module.text, wrapper_id(version), wanted)?;
+        let functions = table.functions_by_name(source, module.text, kind::wrapper_id(version), wanted)?;
         let sites = Sites::find(source, &image, &functions)?;
         let globals = Globals::find(&Evidence {
             source,
@@ -122,18 +125,5 @@ impl GoBinary {
             layout: layouts.layout(),
         })?;
         Ok(Self { build, version, image, table, module, layouts, globals, sites })
-    }
-
-    const fn wrapper_id(&self) -> u8 {
-        wrapper_id(self.version)
-    }
-}
-
-/// `funcID_wrapper` (`src/internal/abi/symtab.go`): a function that the compiler made, hidden in tracebacks.
-const fn wrapper_id(version: GoVersion) -> u8 {
-    match version.minor {
-        ..=21 => 21,
-        22..=24 => 22,
-        _ => 23,
     }
 }

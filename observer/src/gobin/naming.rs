@@ -3,15 +3,17 @@
 use super::GoBinary;
 use super::code::Code;
 use super::error::Result;
-use super::inline::{self, Inlined};
+use super::inline::Tree;
+use super::kind::Kind;
 use super::pclntab::Function;
 use super::source::{Budget, Source};
+use super::version::GoVersion;
 
 /// The most of a name that is kept; compilers make much longer ones for generics and closures.
 const MAX_NAME: usize = 256;
 
 /// What naming one callsite may read: some binary searches, and the tables and code of a small function.
-const MAX_READ: u64 = 4 << 20;
+pub(super) const MAX_READ: u64 = 4 << 20;
 /// Direct calls of a wrapper that are looked up: it calls what it wraps, and the runtime.
 const MAX_CALLS: usize = 16;
 
@@ -56,13 +58,13 @@ impl GoBinary {
         let creator = self.table.lookup(source, self.module.text, gopc.saturating_sub(1))?;
         let (created_by, place) = match &creator {
             Some(function) => (
-                display(&self.table.name(source, function)?),
+                clip(display(&self.table.name(source, function)?, self.version), MAX_NAME),
                 self.table.line(source, function, gopc.saturating_sub(1))?,
             ),
             None => (String::new(), None),
         };
         let (file, line) = place.unwrap_or_default();
-        Ok(CallsiteName { created_by, entry, file: clip(file), line })
+        Ok(CallsiteName { created_by, entry, file: clip(file, MAX_NAME), line })
     }
 
     /// # Errors
@@ -80,30 +82,35 @@ impl GoBinary {
         })
     }
 
-    fn entry_name(&self, source: &dyn Source, entry: u64) -> Result<String> {
+    /// The function that a goroutine runs; of a wrapper what it wraps. Empty when `entry` is in no function.
+    ///
+    /// # Errors
+    /// When the function table is malformed.
+    pub fn entry_name(&self, source: &dyn Source, entry: u64) -> Result<String> {
         let Some(function) = self.table.lookup(source, self.module.text, entry)? else {
             return Ok(String::new());
         };
-        if function.id == self.wrapper_id()
+        if Kind::of(self.version, function.id) == Kind::Wrapper
             // Its own name is better than none.
             && let Ok(Some(wrapped)) = self.wrapped(source, &function)
         {
-            return Ok(display(&wrapped));
+            return Ok(clip(display(&wrapped, self.version), MAX_NAME));
         }
-        Ok(display(&self.table.name(source, &function)?))
+        Ok(clip(display(&self.table.name(source, &function)?, self.version), MAX_NAME))
     }
 
     /// What a wrapper such as `main.main.gowrap1` wraps: the one function that it calls, or that was inlined
     /// into it. `None` when that isn't clear.
     fn wrapped(&self, source: &dyn Source, wrapper: &Function) -> Result<Option<String>> {
-        let mut inlined = match self.module.gofunc {
-            Some(gofunc) => inline::direct(source, &self.image, &self.table, wrapper, gofunc)?,
-            None => Inlined::default(),
+        let tree = match self.module.gofunc {
+            Some(gofunc) => Tree::read(source, &self.image, &self.table, wrapper, gofunc)?,
+            None => None,
         };
-        let mut names = std::mem::take(&mut inlined.names);
+        let mut names = tree.as_ref().map_or(Ok(Vec::new()), |tree| tree.direct(&self.table))?;
         let code = Code::read(source, &self.image, wrapper)?;
         // What an inlined function calls is not called by the wrapper.
-        let own = code.direct_calls().filter(|(at, _)| !inlined.covers(*at)).take(MAX_CALLS);
+        let inlined = |at| tree.as_ref().is_some_and(|tree| tree.covers(at));
+        let own = code.direct_calls().filter(|(at, _)| !inlined(*at)).take(MAX_CALLS);
         for (_, target) in own {
             if let Some(callee) = self.table.lookup(source, self.module.text, target)? {
                 let name = self.table.name(source, &callee)?;
@@ -117,39 +124,90 @@ impl GoBinary {
     }
 }
 
-/// A function's name as the runtime prints it: type arguments become `[...]`.
-fn display(name: &str) -> String {
-    let short = match (name.find('['), name.rfind(']')) {
-        (Some(open), Some(close)) if open < close => format!("{}[...]{}", &name[..open], &name[close + 1..]),
-        _ => name.to_owned(),
-    };
-    clip(short)
+/// A function's name as the runtime prints it: type arguments become `[...]`
+/// (`runtime.funcNamePiecesForPrint`).
+pub(super) fn display(name: &str, version: GoVersion) -> String {
+    let (Some(open), Some(close)) = (name.find('['), name.rfind(']')) else { return name.to_owned() };
+    if close <= open {
+        return name.to_owned();
+    }
+    let (before, inside, after) = (&name[..open], &name[open + 1..close], &name[close + 1..]);
+    if version.minor < 27 {
+        return format!("{before}[...]{after}");
+    }
+    // Go 1.27 has generic methods, so that a name can have two lists of type arguments.
+    match between_lists(inside) {
+        Lists::One => format!("{before}[...]{after}"),
+        Lists::Two(between) => format!("{before}[...]{between}[...]{after}"),
+        Lists::Unbalanced => name.to_owned(),
+    }
 }
 
-fn clip(mut text: String) -> String {
-    if text.len() > MAX_NAME {
-        let cut = (0..=MAX_NAME).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0);
-        text.truncate(cut);
+enum Lists<'a> {
+    One,
+    Two(&'a str),
+    Unbalanced,
+}
+
+/// Looks between the first `[` and the last `]` of a name for the end of one list and the begin of another.
+fn between_lists(inside: &str) -> Lists<'_> {
+    if !inside.contains('[') {
+        return Lists::One;
+    }
+    let (mut depth, mut end) = (1, None);
+    for (at, byte) in inside.bytes().enumerate() {
+        match byte {
+            b'[' if depth == 0 => {
+                return end.map_or(Lists::Unbalanced, |end: usize| Lists::Two(&inside[end + 1..at]));
+            }
+            b'[' => depth += 1,
+            b']' => {
+                depth -= 1;
+                if depth < 0 {
+                    return Lists::Unbalanced;
+                }
+                if depth == 0 {
+                    end = Some(at);
+                }
+            }
+            _ => {}
+        }
+    }
+    if depth == 1 && end.is_none() { Lists::One } else { Lists::Unbalanced }
+}
+
+/// The first `max` bytes of a text, or fewer, so that no character is split.
+pub(super) fn clip(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{clip, display};
+    use super::{GoVersion, clip, display};
 
     /// Generic functions are shown as the runtime shows them.
     #[test]
     fn type_arguments_are_hidden() {
-        assert_eq!(display("main.Map[go.shape.int,go.shape.[]string].func1"), "main.Map[...].func1");
-        assert_eq!(display("main.(*Cache[...]).run"), "main.(*Cache[...]).run");
-        assert_eq!(display("main.f"), "main.f");
+        let shown = |name: &str, minor| display(name, GoVersion { minor, patch: 0 });
+        for minor in [19, 27] {
+            assert_eq!(shown("main.Map[go.shape.int,go.shape.[]string].func1", minor), "main.Map[...].func1");
+            assert_eq!(shown("main.(*Cache[...]).run", minor), "main.(*Cache[...]).run");
+            assert_eq!(shown("main.f", minor), "main.f");
+        }
+        assert_eq!(shown("main.T[[4]int].M[go.shape.int].func1", 27), "main.T[...].M[...].func1");
+        assert_eq!(shown("main.T[[4]int].M[go.shape.int].func1", 26), "main.T[...].func1");
+        for unbalanced in ["main.a]b[", "main.a[b]]c[d]", "main.[[a]"] {
+            assert_eq!(shown(unbalanced, 27), unbalanced);
+        }
     }
 
     /// A name is cut at a character, not inside one.
     #[test]
     fn long_names_are_cut() {
-        assert_eq!(clip("ü".repeat(200)).len(), 256);
-        assert_eq!(clip(format!("a{}", "ü".repeat(200))).len(), 255);
+        assert_eq!(clip("ü".repeat(200), 256).len(), 256);
+        assert_eq!(clip(format!("a{}", "ü".repeat(200)), 256).len(), 255);
     }
 }

@@ -52,9 +52,16 @@ pub struct Function {
     pub end: u64,
     /// `_func.funcID`: what the runtime knows it as; 0 = ordinary.
     pub id: u8,
+    /// `_func.flag`: see [`TOP_FRAME`] and [`WRITES_SP`].
+    pub flags: u8,
     name: u32,
     record: u64,
 }
+
+/// `FuncFlagTopFrame`: nothing called it, so a stack ends here.
+pub const TOP_FRAME: u8 = 1;
+/// `FuncFlagSPWrite`: it sets the stack pointer in a way that its table doesn't tell.
+pub const WRITES_SP: u8 = 2;
 
 impl Pclntab {
     /// Finds the table: by its section, else by its magic in the loaded segments. Every candidate is
@@ -238,10 +245,11 @@ impl Pclntab {
         let record = self.table + u64::from(record);
         let malformed = || Error::Malformed { what: "function", at: record };
         let bytes = records.get(record, 44)?;
-        let id = if self.magic == MAGIC_118 { bytes[36] } else { bytes[40] };
+        let (id, flags) =
+            if self.magic == MAGIC_118 { (bytes[36], bytes[37]) } else { (bytes[40], bytes[41]) };
         let entry = text.checked_add(u64::from(from)).ok_or_else(malformed)?;
         let end = text.checked_add(u64::from(to)).filter(|end| *end > entry).ok_or_else(malformed)?;
-        Ok(Function { entry, end, id, name: le32(&bytes[4..]), record })
+        Ok(Function { entry, end, id, flags, name: le32(&bytes[4..]), record })
     }
 
     /// A function's name as the linker wrote it.
@@ -275,6 +283,16 @@ impl Pclntab {
         }
         let name = window.c_string(name, MAX_NAME)?;
         Ok(Some((String::from_utf8_lossy(&name).into_owned(), line as u32)))
+    }
+
+    /// How far the stack pointer has moved since the first instruction of `function` when `pc` is about to
+    /// run, in bytes; `None` when the function has no such table (it isn't Go's) or it doesn't cover `pc`.
+    ///
+    /// # Errors
+    /// When the table is malformed or truncated.
+    pub fn stack_delta(&self, source: &dyn Source, function: &Function, pc: u64) -> Result<Option<i32>> {
+        let table = Window::scatter(source).u32(function.record + 16)?;
+        self.value(source, table, function, pc)
     }
 
     /// A name by its offset in the name table, as inline trees refer to it.

@@ -8,7 +8,7 @@ use crate::gobin::naming::EntryClass;
 const MAX_CALLSITES: usize = 4096;
 
 /// `g.atomicstatus` (`src/runtime/runtime2.go`), without the scan bit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Status {
     /// In a run queue.

@@ -5,20 +5,17 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::census::{Census, Goroutine, Status};
+use super::batch::Batch;
+use super::census::{Census, Goroutine};
 use super::descriptors::{Descriptors, ListError, Slot};
-use super::memory::{Fault, MAX_RANGES, Memory, Until};
+use super::fields::{Fields, Parsed};
+use super::memory::{Fault, Memory, Until};
 use super::runtime::Settings;
 use super::wait_reasons::WaitReasons;
-use crate::gobin::layout::Layout;
 use crate::gobin::naming::EntryClass;
-use crate::gobin::source::{Source, le32, le64};
+use crate::gobin::source::{Source, le64};
 use crate::gobin::{GoBinary, Layouts};
 
-/// Bytes copied by one system call.
-const BATCH: usize = 1 << 20;
-/// Descriptors closer than this are copied with what lies between them.
-const GAP: u64 = 512;
 /// Of more entry functions than this the class isn't remembered.
 const MAX_CLASSES: usize = 8192;
 
@@ -104,12 +101,12 @@ pub struct Snapshot {
 
 /// Takes snapshots of one target and remembers between them what saves work and tells ages.
 pub struct Reader {
-    binary: Arc<GoBinary>,
-    source: Arc<dyn Source + Send + Sync>,
-    bias: u64,
-    descriptors: Descriptors,
+    pub(super) binary: Arc<GoBinary>,
+    pub(super) source: Arc<dyn Source + Send + Sync>,
+    pub(super) bias: u64,
+    pub(super) descriptors: Descriptors,
     reasons: Option<Arc<WaitReasons>>,
-    classes: FxHashMap<u64, EntryClass>,
+    pub(super) classes: FxHashMap<u64, EntryClass>,
     epoch: Instant,
 }
 
@@ -135,14 +132,19 @@ impl Reader {
     pub fn take(&mut self, memory: &dyn Memory, deadline: Instant) -> Result<Snapshot, SnapshotError> {
         let began = Instant::now();
         let memory = &Until::new(memory, deadline);
+        let reasons = self.prepare(memory)?;
+        let settings = Settings::read(memory, &self.binary, self.bias)?;
+        let census = self.count(memory, &reasons)?;
+        Ok(Snapshot { census, reasons, settings, began, ended: Instant::now() })
+    }
+
+    /// Checks what runs, and brings the list of descriptors up to date.
+    pub(super) fn prepare(&mut self, memory: &dyn Memory) -> Result<Arc<WaitReasons>, SnapshotError> {
         self.check_program(memory)?;
         let (allglen, allgptr) = self.list_addresses()?;
         self.descriptors.update(memory, allglen, allgptr)?;
         // A target that has goroutines has been relocated: its tables of strings are whole.
-        let reasons = self.reasons(memory)?;
-        let settings = Settings::read(memory, &self.binary, self.bias)?;
-        let census = self.count(memory, &reasons)?;
-        Ok(Snapshot { census, reasons, settings, began, ended: Instant::now() })
+        self.reasons(memory)
     }
 
     /// The running program is the one that was read: its `moduledata` says what the file's says.
@@ -260,7 +262,7 @@ impl Reader {
 }
 
 /// Whose goroutines run a function; asks the executable once per function.
-fn classify(
+pub(super) fn classify(
     classes: &mut FxHashMap<u64, EntryClass>,
     binary: &GoBinary,
     source: &dyn Source,
@@ -293,138 +295,5 @@ impl Slot {
             (self.park, self.since) = (park, now);
         }
         Some(f64::from(now.wrapping_sub(self.since)) / 100.0)
-    }
-}
-
-/// Offsets of the fields of `struct g` that are read.
-struct Fields {
-    status: usize,
-    back: usize,
-    id: usize,
-    parent: Option<usize>,
-    reason: usize,
-    tracking: usize,
-    gopc: usize,
-    entry: usize,
-    /// Behind the last of them.
-    end: usize,
-}
-
-enum Parsed {
-    /// A descriptor without a goroutine.
-    None,
-    Live(Goroutine),
-    Torn,
-}
-
-/// `_Gscan`: the garbage collector looks at the goroutine's stack.
-const SCAN: u32 = 0x1000;
-
-impl Fields {
-    fn of(layout: &Layout) -> Self {
-        let g = &layout.g;
-        let at = usize::from;
-        let fields = Self {
-            status: at(g.atomicstatus),
-            back: at(g.sched_g),
-            id: at(g.goid),
-            parent: g.parent_goid.map(at),
-            reason: at(g.waitreason),
-            tracking: at(g.tracking_seq),
-            gopc: at(g.gopc),
-            entry: at(g.startpc),
-            end: 0,
-        };
-        let words =
-            [fields.status, fields.back, fields.id, fields.gopc, fields.entry, fields.parent.unwrap_or(0)];
-        let end = words.into_iter().max().unwrap_or(0).max(fields.reason).max(fields.tracking) + 8;
-        Self { end, ..fields }
-    }
-
-    fn parse(&self, bytes: &[u8], address: u64) -> Parsed {
-        let status = match le32(&bytes[self.status..]) & !SCAN {
-            // _Gidle, _Gdead, _Gdeadextra: descriptors without a goroutine.
-            0 | 6 | 11 => return Parsed::None,
-            1 => Status::Runnable,
-            // _Gcopystack: its stack grows, which it does while it runs.
-            2 | 8 => Status::Running,
-            3 => Status::Syscall,
-            4 => Status::Waiting,
-            9 => Status::Preempted,
-            10 => Status::Leaked,
-            _ => return Parsed::Torn,
-        };
-        let id = le64(&bytes[self.id..]);
-        if le64(&bytes[self.back..]) != address || id == 0 {
-            return Parsed::Torn;
-        }
-        Parsed::Live(Goroutine {
-            id,
-            parent: self.parent.map_or(0, |at| le64(&bytes[at..])),
-            status,
-            wait_reason: bytes[self.reason],
-            tracking: bytes[self.tracking],
-            gopc: le64(&bytes[self.gopc..]),
-            entry: le64(&bytes[self.entry..]),
-        })
-    }
-}
-
-/// Descriptors that are copied by one system call.
-struct Batch {
-    buffer: Vec<u8>,
-    ranges: Vec<(u64, usize)>,
-    /// Where each descriptor starts in the buffer.
-    starts: Vec<usize>,
-    /// Descriptors that are tried at once: behind an unreadable one there may be many.
-    most: usize,
-}
-
-impl Batch {
-    fn new() -> Self {
-        Self { buffer: Vec::new(), ranges: Vec::new(), starts: Vec::new(), most: usize::MAX }
-    }
-
-    /// Plans the copy of as many descriptors from `first` on as fit; returns the index behind the last one.
-    fn plan(&mut self, slots: &[Slot], first: usize, size: usize) -> usize {
-        self.ranges.clear();
-        self.starts.clear();
-        let mut total = 0;
-        for (index, slot) in slots.iter().enumerate().skip(first).take(self.most) {
-            let (extend, used) = match self.ranges.last() {
-                Some((base, len)) if slot.address - base <= *len as u64 + GAP => {
-                    ((slot.address - base) as usize + size - *len, true)
-                }
-                _ => (size, false),
-            };
-            if total + extend > BATCH || (!used && self.ranges.len() == MAX_RANGES) {
-                return index;
-            }
-            match self.ranges.last_mut() {
-                Some((_, len)) if used => *len += extend,
-                _ => self.ranges.push((slot.address, size)),
-            }
-            total += extend;
-            self.starts.push(total - size);
-        }
-        slots.len().min(first.saturating_add(self.most))
-    }
-
-    /// Copies, and returns how many bytes arrived; 0 when the first descriptor is unreadable.
-    fn read(&mut self, memory: &dyn Memory, size: usize) -> Result<usize, Fault> {
-        let total: usize = self.ranges.iter().map(|range| range.1).sum();
-        if self.buffer.len() < total {
-            self.buffer.resize(total, 0);
-        }
-        match memory.gather(&self.ranges, &mut self.buffer[..total]) {
-            Err(Fault::Unmapped(_)) => Ok(0),
-            Ok(read) if read < size => Ok(0),
-            other => other,
-        }
-    }
-
-    /// The descriptors that arrived whole.
-    fn descriptors(&self, read: usize, size: usize) -> impl Iterator<Item = &[u8]> {
-        self.starts.iter().map_while(move |start| self.buffer[..read].get(*start..start + size))
     }
 }

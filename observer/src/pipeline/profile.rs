@@ -1,0 +1,148 @@
+//! One goroutine profile of one process: read on a thread of its own, handed over in chunks.
+//!
+//! The reader never waits for the target, but its memory may never answer (a page behind userfaultfd or a dead
+//! file server), so whoever takes the chunks waits only so long for the next.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::executables::{self, Executable, Recognised};
+use crate::discover::process;
+use crate::export::profile::Subject;
+use crate::gobin::frames::Frames;
+use crate::snapshot::memory::ProcessMemory;
+use crate::snapshot::reader::{Reader, SnapshotError};
+use crate::snapshot::stacks::{Chunk, Totals};
+use crate::snapshot::wait_reasons::WaitReasons;
+use crate::text::printable;
+
+/// Chunks that may wait to be taken: they are what a profile holds in memory.
+const QUEUE: usize = 2;
+
+enum Message {
+    Begin(Arc<WaitReasons>, usize),
+    Chunk(Chunk),
+    End(Totals),
+    Failed(SnapshotError),
+}
+
+/// A profile that is being read.
+pub struct Profile {
+    /// Whose it is.
+    pub subject: Subject,
+    bias: u64,
+    /// Its executable.
+    pub executable: Arc<Executable>,
+    /// Names of the wait reasons.
+    pub reasons: Arc<WaitReasons>,
+    /// Goroutine descriptors to be looked at; many may hold no goroutine.
+    pub descriptors: usize,
+    messages: Receiver<Message>,
+    patience: Duration,
+}
+
+/// Why a profile ended early.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Interrupted {
+    /// The reader says why.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The process can't be read at all.
+    #[error("{0}")]
+    Refused(String),
+    /// A mistake in observer.
+    #[error("reading it failed by a mistake in observer: please report it")]
+    Panicked,
+}
+
+/// What comes next of a profile.
+pub enum Next {
+    /// More goroutines.
+    Chunk(Chunk),
+    /// That was all.
+    End(Totals),
+}
+
+impl Profile {
+    /// Begins to read the goroutines of a process. `patience` bounds how long it is waited for each part.
+    ///
+    /// # Errors
+    /// When nothing can be said about the process.
+    pub fn start(pid: u32, patience: Duration) -> Result<Self, Interrupted> {
+        let executable = match executables::read(&process::exe_path(pid)) {
+            Recognised::Go(executable) => executable,
+            Recognised::Refused { reason, .. } => return Err(Interrupted::Refused(reason)),
+            Recognised::Foreign => return Err(Interrupted::Refused("it is no Go program".to_owned())),
+        };
+        let bias = process::load_bias(pid, executable.binary.image.entry)
+            .map_err(|error| Interrupted::Refused(format!("its load address can't be read: {error}")))?;
+        let exe = process::exe_name(pid).unwrap_or_default();
+        let module = &executable.binary.module;
+        let subject = Subject {
+            pid,
+            process: printable(exe.rsplit('/').next().unwrap_or_default()).into_owned(),
+            exe: printable(&exe).into_owned(),
+            go_version: printable(&executable.binary.build.version).into_owned(),
+            build_id: executable.binary.image.build_id(&*executable.file).unwrap_or_default(),
+            taken_at: SystemTime::now(),
+            text: (module.text.wrapping_add(bias), module.text_end.wrapping_add(bias)),
+        };
+        let reader = Reader::new(executable.binary.clone(), executable.file.clone(), bias);
+        let (sender, messages) = mpsc::sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("observer-stacks".to_owned())
+            .spawn(move || read(reader, pid, patience, &sender))
+            .map_err(|error| Interrupted::Refused(format!("can't start a thread: {error}")))?;
+        let mut profile =
+            Self { subject, bias, executable, reasons: Arc::default(), descriptors: 0, messages, patience };
+        match profile.receive()? {
+            Message::Begin(reasons, descriptors) => {
+                (profile.reasons, profile.descriptors) = (reasons, descriptors);
+                Ok(profile)
+            }
+            Message::Failed(error) => Err(error.into()),
+            Message::Chunk(_) | Message::End(_) => Err(Interrupted::Panicked),
+        }
+    }
+
+    /// Turns this process's stacks into frames.
+    #[must_use]
+    pub fn frames(&self) -> Frames {
+        Frames::new(self.executable.binary.clone(), self.executable.file.clone(), self.bias)
+    }
+
+    /// The next part.
+    ///
+    /// # Errors
+    /// When it ended early: what came before is true all the same.
+    pub fn next_part(&mut self) -> Result<Next, Interrupted> {
+        match self.receive()? {
+            Message::Chunk(chunk) => Ok(Next::Chunk(chunk)),
+            Message::End(totals) => Ok(Next::End(totals)),
+            Message::Failed(error) => Err(error.into()),
+            Message::Begin(..) => Err(Interrupted::Panicked),
+        }
+    }
+
+    fn receive(&self) -> Result<Message, Interrupted> {
+        self.messages.recv_timeout(self.patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => SnapshotError::Deadline(self.patience).into(),
+            RecvTimeoutError::Disconnected => Interrupted::Panicked,
+        })
+    }
+}
+
+/// Runs on the thread. When nobody listens any more it ends.
+fn read(mut reader: Reader, pid: u32, patience: Duration, to: &SyncSender<Message>) {
+    let memory = ProcessMemory(pid);
+    let result = reader.begin(&memory, Instant::now() + patience).and_then(|(reasons, descriptors)| {
+        to.send(Message::Begin(reasons.clone(), descriptors)).ok();
+        reader.stacks(&memory, &reasons, &mut |chunk| to.send(Message::Chunk(chunk)).is_ok())
+    });
+    let last = match result {
+        Ok(totals) => Message::End(totals),
+        Err(error) => Message::Failed(error),
+    };
+    to.send(last).ok();
+}
