@@ -1,7 +1,7 @@
 //! The probes of all targets.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use observer_ebpf::abi::{Loss, Probe};
 use rustc_hash::FxHashMap;
@@ -10,8 +10,12 @@ use super::executables::Executable;
 use super::target::{Probing, Target};
 use crate::gobin::Layouts;
 use crate::model::history::{Counted, Counts};
-use crate::probe::{self, Attachment, ExecWatch, Probes};
+use crate::probe::{self, Attachment, ExecWatch, ProbeError, Probes};
 use crate::snapshot::census::CallsiteKey;
+
+/// How often putting probes into a target is tried again, and after what pause.
+const MAX_ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Loads, attaches and reads probes; without them it refuses everything with one reason.
 pub(super) struct Prober {
@@ -77,6 +81,11 @@ impl Prober {
                 target.history.rebase();
                 Probing::On(Instant::now())
             }
+            Err(error) if may_pass(&error) && target.failed_attempts < MAX_ATTEMPTS => {
+                tracing::debug!(pid = target.identity.pid, %error, "probes will be tried again");
+                target.failed_attempts += 1;
+                Probing::Due(Instant::now() + PAUSE)
+            }
             Err(error) => {
                 tracing::info!(pid = target.identity.pid, %error, "no probes in this target");
                 Probing::Refused(error.to_string().into())
@@ -131,6 +140,11 @@ impl Prober {
             .inspect_err(|error| tracing::warn!(%error, "new processes are found by scanning only"))
             .ok()
     }
+}
+
+/// A process that the kernel is still loading has no code to read yet, and none to keep a breakpoint in.
+const fn may_pass(error: &ProbeError) -> bool {
+    matches!(error, ProbeError::Memory { .. } | ProbeError::NotInstalled { .. })
 }
 
 fn by_callsite(counts: probe::TargetCounts) -> Counts {

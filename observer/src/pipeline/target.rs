@@ -71,6 +71,8 @@ pub(super) struct Target {
     pub(super) bias: u64,
     /// Whether probes are in it.
     pub(super) probing: Probing,
+    /// How often putting probes into it failed in a way that may pass.
+    pub(super) failed_attempts: u32,
     /// What it did so far.
     pub(super) history: History,
     /// What its environment said when it started.
@@ -123,6 +125,7 @@ impl Target {
             executable: None,
             bias: 0,
             probing: Probing::Off,
+            failed_attempts: 0,
             history: History::default(),
             environment: Environment::default(),
             names: FxHashMap::default(),

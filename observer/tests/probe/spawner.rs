@@ -50,14 +50,17 @@ impl Go {
         let mut child =
             Command::new(&executable).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let symbols = Symbols::read(&executable);
-        Spawner {
+        let mut spawner = Spawner {
             input: child.stdin.take().unwrap(),
             output: BufReader::new(child.stdout.take().unwrap()),
             sites: symbols.sites(),
             child,
             symbols,
             gopc_offset: self.gopc_offset,
-        }
+        };
+        // `spawn` returns while the kernel still maps the program: an answer shows that it runs.
+        spawner.run("short", 0);
+        spawner
     }
 
     fn root(self) -> Option<PathBuf> {
