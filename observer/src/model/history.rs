@@ -157,14 +157,18 @@ impl History {
                 probes.exited += after.exited;
                 probes.drift += drift;
             }
+            // What has no name yet is shown, and booked, when it has one.
+            if !readings.names.contains_key(&key) {
+                continue;
+            }
             let view = self.view(key, tally, counted.map(|counted| counted.1), elapsed, readings);
             let increment = self.note(key, tally, counted.map(|counted| counted.1));
             views.extend(view.map(|view| (key, view, increment)));
         }
-        // Of callsites that have neither goroutines nor counts nothing is kept.
-        self.callsites.retain(|key, _| {
-            tallies.contains_key(key) || readings.counts.is_some_and(|(_, after)| after.contains_key(key))
-        });
+        // Of callsites that have neither goroutines nor counts nothing is kept. Counts are, also when they
+        // could not be read this time: they would be booked twice.
+        self.callsites
+            .retain(|key, callsite| tallies.contains_key(key) || callsite.counted != Counted::default());
         views.sort_by(|(a_key, a, _), (b_key, b, _)| b.live.cmp(&a.live).then(a_key.cmp(b_key)));
         let epoch = *self.epoch.get_or_insert(readings.snapshot.began);
         let at = readings.snapshot.ended.saturating_duration_since(epoch).as_secs_f64();
@@ -360,5 +364,48 @@ mod tests {
         assert_eq!(source_of(Some(true), None), None, "the environment couldn't be read");
         assert_eq!(source_of(None, Some(Some("4"))), Some(Source::Environment));
         assert_eq!(source_of(None, Some(None)), None, "before Go 1.25");
+    }
+
+    const KEY: CallsiteKey = CallsiteKey { gopc: 1, entry: 2 };
+
+    /// One tick of a target without goroutines, whose probes counted `created` so far at one callsite.
+    fn tick(history: &mut History, created: Option<u64>, named: bool) -> Vec<u64> {
+        let now = Instant::now();
+        let snapshot = Snapshot {
+            census: Census::default(),
+            reasons: Arc::default(),
+            settings: Settings::default(),
+            began: now,
+            ended: now,
+        };
+        let counts = created.map(|created| Counts::from_iter([(KEY, Counted { created, exited: created })]));
+        let name = CallsiteName { created_by: "f".into(), entry: "g".into(), file: String::new(), line: 1 };
+        let label = Arc::new(CallsiteLabel::new(&name, false, str::to_owned));
+        let names: FxHashMap<_, _> = named.then_some((KEY, label)).into_iter().collect();
+        let digest = history.digest(&Readings {
+            snapshot: &snapshot,
+            counts: counts.as_ref().map(|counts| (counts, counts)),
+            names: &names,
+            environment: &Environment::default(),
+        });
+        digest.increments.iter().map(|increment| increment.created).collect()
+    }
+
+    /// What was counted before a callsite's name was known is booked when it is known.
+    #[test]
+    fn a_late_name_loses_no_count() {
+        let mut history = History::default();
+        assert_eq!(tick(&mut history, Some(5), false), [0; 0]);
+        assert_eq!(tick(&mut history, Some(7), true), [7]);
+        assert_eq!(tick(&mut history, Some(8), true), [1]);
+    }
+
+    /// Counts that can't be read for one tick are not booked a second time afterwards.
+    #[test]
+    fn unread_counts_are_not_booked_twice() {
+        let mut history = History::default();
+        assert_eq!(tick(&mut history, Some(5), true), [5]);
+        assert_eq!(tick(&mut history, None, true), [0; 0]);
+        assert_eq!(tick(&mut history, Some(6), true), [1]);
     }
 }
