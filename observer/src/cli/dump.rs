@@ -45,6 +45,9 @@ pub(super) struct Arguments {
     /// created
     #[arg(long, value_name = "TEXT")]
     function: Option<String>,
+    /// Only goroutines that the program gave this label (runtime/pprof); may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
     /// The runtime's own goroutines too
     #[arg(long)]
     system: bool,
@@ -90,6 +93,12 @@ enum State {
     Waiting,
     Preempted,
     Leaked,
+}
+
+/// A label's key and value.
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -156,6 +165,12 @@ fn tell(end: &End, written: Written) -> anyhow::Result<()> {
         output::note(&format!(
             "{} goroutine descriptors could not be read and {} contradicted themselves",
             end.totals.unreadable, end.totals.torn
+        ));
+    }
+    if written.without_labels > 0 {
+        output::note(&format!(
+            "{} goroutines have labels that could not be read, or are too many or too long",
+            written.without_labels
         ));
     }
     if written.without_stack > 0 {
@@ -230,5 +245,6 @@ impl Arguments {
             self.function.clone(),
             self.system,
         )
+        .with_labels(self.labels.clone())
     }
 }

@@ -9,13 +9,15 @@ use std::io::Read;
 /// Longest environment that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
 /// Longest value that is kept, in bytes.
-const MAX_VALUE: usize = 32;
+const MAX_VALUE: usize = 1024;
 
 /// Variables of the Go runtime. Outer `None`: the environment couldn't be read; inner: it isn't set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `GOMAXPROCS`.
     pub gomaxprocs: Option<Option<Box<str>>>,
+    /// `GODEBUG`.
+    pub godebug: Option<Option<Box<str>>>,
 }
 
 impl Environment {
@@ -33,10 +35,15 @@ impl Environment {
     }
 
     fn parse(text: &[u8]) -> Self {
-        // Of several the runtime takes the first.
-        let value = text.split(|&byte| byte == 0).find_map(|variable| variable.strip_prefix(b"GOMAXPROCS="));
-        let value = value.filter(|value| value.len() <= MAX_VALUE);
-        Self { gomaxprocs: Some(value.and_then(|value| std::str::from_utf8(value).ok()).map(Box::from)) }
+        let value = |name: &str| {
+            // Of several the runtime takes the first.
+            let value = text
+                .split(|&byte| byte == 0)
+                .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+            let value = value.filter(|value| value.len() <= MAX_VALUE);
+            value.and_then(|value| std::str::from_utf8(value).ok()).map(Box::from)
+        };
+        Self { gomaxprocs: Some(value("GOMAXPROCS")), godebug: Some(value("GODEBUG")) }
     }
 }
 
@@ -50,7 +57,7 @@ mod tests {
         let value = |text: &[u8]| Environment::parse(text).gomaxprocs.unwrap();
         assert_eq!(value(b"A=GOMAXPROCS=1\0GOMAXPROCS=2\0GOMAXPROCS=3\0").as_deref(), Some("2"));
         assert_eq!(value(b"XGOMAXPROCS=2\0PATH=/\0"), None);
-        assert_eq!(value(&[b"GOMAXPROCS=".as_slice(), &[b'1'; 100]].concat()), None);
+        assert_eq!(value(&[b"GOMAXPROCS=".as_slice(), &[b'1'; 2000]].concat()), None);
         assert_eq!(value(b"GOMAXPROCS=\xff\0"), None);
     }
 

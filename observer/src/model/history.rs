@@ -355,7 +355,10 @@ mod tests {
     fn gomaxprocs_has_a_source() {
         let source_of = |set: Option<bool>, variable: Option<Option<&str>>| {
             let settings = Settings { gomaxprocs: Some(4), gomaxprocs_set: set, ..Settings::default() };
-            source(&settings, &Environment { gomaxprocs: variable.map(|text| text.map(Into::into)) })
+            source(
+                &settings,
+                &Environment { gomaxprocs: variable.map(|text| text.map(Into::into)), godebug: None },
+            )
         };
         assert_eq!(source_of(Some(false), None), Some(Source::Default));
         assert_eq!(source_of(Some(true), Some(Some("4"))), Some(Source::Environment));

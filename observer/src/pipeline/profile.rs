@@ -8,8 +8,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::executables::{self, Executable, Recognised};
+use crate::discover::environment::Environment;
 use crate::discover::process;
 use crate::export::profile::Subject;
+use crate::gobin::GoBinary;
 use crate::gobin::frames::Frames;
 use crate::snapshot::memory::ProcessMemory;
 use crate::snapshot::reader::{Reader, SnapshotError};
@@ -21,7 +23,7 @@ use crate::text::printable;
 const QUEUE: usize = 2;
 
 enum Message {
-    Begin(Arc<WaitReasons>, usize),
+    Begin(Arc<WaitReasons>, usize, Environment),
     Chunk(Chunk),
     End(Totals),
     Failed(SnapshotError),
@@ -87,6 +89,7 @@ impl Profile {
             build_id: executable.binary.image.build_id(&*executable.file).unwrap_or_default(),
             taken_at: SystemTime::now(),
             text: (module.text.wrapping_add(bias), module.text_end.wrapping_add(bias)),
+            labels_in_tracebacks: false,
         };
         let reader = Reader::new(executable.binary.clone(), executable.file.clone(), bias);
         let (sender, messages) = mpsc::sync_channel(QUEUE);
@@ -97,7 +100,9 @@ impl Profile {
         let mut profile =
             Self { subject, bias, executable, reasons: Arc::default(), descriptors: 0, messages, patience };
         match profile.receive()? {
-            Message::Begin(reasons, descriptors) => {
+            Message::Begin(reasons, descriptors, environment) => {
+                let shows_labels = shows_labels(&profile.executable.binary, &environment);
+                profile.subject.labels_in_tracebacks = shows_labels;
                 (profile.reasons, profile.descriptors) = (reasons, descriptors);
                 Ok(profile)
             }
@@ -137,7 +142,7 @@ impl Profile {
 fn read(mut reader: Reader, pid: u32, patience: Duration, to: &SyncSender<Message>) {
     let memory = ProcessMemory(pid);
     let result = reader.begin(&memory, Instant::now() + patience).and_then(|(reasons, descriptors)| {
-        to.send(Message::Begin(reasons.clone(), descriptors)).ok();
+        to.send(Message::Begin(reasons.clone(), descriptors, Environment::read(pid))).ok();
         reader.stacks(&memory, &reasons, &mut |chunk| to.send(Message::Chunk(chunk)).is_ok())
     });
     let last = match result {
@@ -145,4 +150,20 @@ fn read(mut reader: Reader, pid: u32, patience: Duration, to: &SyncSender<Messag
         Err(error) => Message::Failed(error),
     };
     to.send(last).ok();
+}
+
+/// Whether a program writes labels into its tracebacks: by its environment, else by its build, else by its
+/// version (`tracebacklabels` in `src/runtime/runtime1.go`).
+fn shows_labels(binary: &GoBinary, environment: &Environment) -> bool {
+    let of = |settings: &str| {
+        let mut values = settings.split(',').filter_map(|setting| setting.strip_prefix("tracebacklabels="));
+        values.next_back().map(|value| value == "1")
+    };
+    let started_with = environment.godebug.as_ref().and_then(Option::as_deref).and_then(of);
+    let built_with = || {
+        let mut settings = binary.build.settings.iter();
+        settings.find(|(key, _)| key == "DefaultGODEBUG").and_then(|(_, value)| of(value))
+    };
+    let minor = binary.version.minor;
+    minor >= 26 && started_with.or_else(built_with).unwrap_or(minor >= 27)
 }

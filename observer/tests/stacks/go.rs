@@ -112,6 +112,8 @@ impl Program {
         let executable = build(minor, variant);
         let mut child = Command::new(&executable)
             .args(arguments)
+            // As programs for the newest version have it.
+            .env("GODEBUG", "tracebacklabels=1,asynctimerchan=0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

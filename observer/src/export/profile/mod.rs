@@ -8,6 +8,7 @@ mod folded;
 mod groups;
 mod json;
 mod pprof;
+mod quote;
 mod stack;
 mod summary;
 mod svg;
@@ -41,6 +42,8 @@ pub struct Subject {
     pub taken_at: SystemTime,
     /// Where its Go code is.
     pub text: (u64, u64),
+    /// Whether its runtime writes labels into tracebacks (`GODEBUG=tracebacklabels`).
+    pub labels_in_tracebacks: bool,
 }
 
 /// How a profile is written.
@@ -78,6 +81,8 @@ pub struct Written {
     pub goroutines: u64,
     /// Those whose stack isn't there, or not all of it, because they ran or moved.
     pub without_stack: u64,
+    /// Those that have labels which aren't there, or not all of them.
+    pub without_labels: u64,
 }
 
 /// Looks up what a goroutine's numbers mean.
@@ -115,6 +120,7 @@ impl<W: Write> Rendering<W> {
         let body = match format {
             Format::Debug2 => Body::Debug2(debug2::Bodies::default()),
             Format::Json => Body::Json(json::Stream::default()),
+            Format::Debug1 | Format::Pprof => Body::Grouped(Groups::by_labels(), format),
             _ => Body::Grouped(Groups::default(), format),
         };
         Self { subject, names: Names { frames, reasons }, filter, body, out, written: Written::default() }
@@ -132,8 +138,12 @@ impl<W: Write> Rendering<W> {
             }
             self.written.goroutines += 1;
             self.written.without_stack += u64::from(record.condition.missing().is_some());
+            let labels = record.marks.labels.as_ref();
+            self.written.without_labels += u64::from(labels.is_some_and(|labels| labels.cut));
             match &mut self.body {
-                Body::Debug2(bodies) => bodies.write(&mut self.out, &mut self.names, record, pcs)?,
+                Body::Debug2(bodies) => {
+                    bodies.write(&mut self.out, &self.subject, &mut self.names, record, pcs)?;
+                }
                 Body::Json(stream) => {
                     stream.write(&mut self.out, &self.subject, &mut self.names, record, pcs)?;
                 }

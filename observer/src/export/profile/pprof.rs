@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use super::groups::{Group, Groups};
 use super::{Names, Subject};
 use crate::gobin::frames::Frame;
+use crate::text::printable;
 
 #[derive(Clone, PartialEq, Eq, Message)]
 struct Profile {
@@ -186,6 +187,13 @@ impl Builder {
         }
         if let Some(missing) = group.key.condition.missing() {
             label.push(self.label("stack_missing", missing));
+        }
+        if let Some(labels) = groups.labels(&group.key) {
+            let pairs = labels.pairs.iter();
+            label.extend(pairs.map(|(key, value)| self.label(&printable(key), &printable(value))));
+            if labels.cut {
+                label.push(self.label("labels_missing", "cut"));
+            }
         }
         let value = vec![i64::try_from(group.count).unwrap_or(i64::MAX)];
         self.profile.sample.push(Sample { location_id, value, label });

@@ -31,7 +31,7 @@ func main() {
 }
 
 // What only some builds have is appended by their files.
-var starts = []func(){calls, generics, panics, waits, runtimeCalls}
+var starts = []func(){calls, generics, panics, waits, labels, runtimeCalls}
 
 func control() {
 	settle()
