@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 
-use super::{output, pid};
+use super::output;
 use crate::export::profile::{End, Filter, Format, GroupBy, Rendering, Written};
-use crate::pipeline::profile::{Next, Profile};
+use crate::pipeline::go_process;
+use crate::pipeline::profile::Profile;
 use crate::snapshot::census::Status;
 
 /// How long each part of the target's memory is waited for.
@@ -107,7 +108,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if to_terminal && format == Format::Pprof {
         bail!("a profile for pprof is no text: name a file with -o FILE");
     }
-    pid::require_go(arguments.pid)?;
+    go_process::require(arguments.pid)?;
     let profile = Profile::start(arguments.pid, PATIENCE)
         .with_context(|| format!("process {} can't be observed", arguments.pid))?;
     let out: Box<dyn Write> = match &arguments.output {
@@ -131,21 +132,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn write(
-    mut profile: Profile,
+    profile: Profile,
     mut rendering: Rendering<impl Write>,
     mut progress: Progress,
 ) -> anyhow::Result<()> {
-    let end = loop {
-        match profile.next_part() {
-            Ok(Next::Chunk(chunk)) => {
-                progress.advance(chunk.records.len());
-                rendering.add(&chunk)?;
-            }
-            Ok(Next::End(totals)) => break End { totals, interrupted: None },
-            Err(error) => break End { interrupted: Some(error.to_string()), ..End::default() },
-        }
-    };
+    let fed = profile.feed(&mut rendering, None, |goroutines| progress.advance(goroutines));
     progress.clear();
+    let end = fed?;
     let written = rendering.finish(&end)?;
     tell(&end, written)
 }
@@ -161,11 +154,8 @@ fn tell(end: &End, written: Written) -> anyhow::Result<()> {
             written.goroutines
         ));
     }
-    if !end.totals.is_whole() {
-        output::note(&format!(
-            "{} goroutine descriptors could not be read and {} contradicted themselves",
-            end.totals.unreadable, end.totals.torn
-        ));
+    if let Some(missing) = end.missing() {
+        output::note(&format!("not all goroutines are here: {missing}"));
     }
     if written.without_labels > 0 {
         output::note(&format!(

@@ -10,7 +10,6 @@ mod dump;
 mod inspect;
 mod list;
 mod output;
-mod pid;
 mod serve;
 
 use std::io::{self, IsTerminal};

@@ -1,14 +1,16 @@
 //! `observer serve`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::diagnose::Thresholds;
+use crate::export::http::profiles::{Access, Profiles};
 use crate::export::http::{self, HttpState};
-use crate::pipeline::Options;
 use crate::pipeline::daemon::Daemon;
+use crate::pipeline::{Options, profiling};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -18,6 +20,9 @@ pub(super) struct Arguments {
     /// Path of the metrics
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
     telemetry_path: String,
+    /// Who gets goroutine profiles at /debug/pprof/goroutine?pid=N: they show what a process does
+    #[arg(long = "web.profiles", value_enum, value_name = "WHO", default_value = "loopback")]
+    profiles: Who,
     /// Time between two snapshots of each process
     #[arg(long, value_parser = interval, default_value = "15s")]
     interval: Duration,
@@ -30,6 +35,16 @@ pub(super) struct Arguments {
     /// Change from which number on something is a finding, as `pids_share=0.9`
     #[arg(long = "threshold", value_name = "NAME=VALUE", value_parser = threshold)]
     thresholds: Vec<(String, f64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Who {
+    /// Clients on this machine
+    Loopback,
+    /// Every client
+    All,
+    /// Nobody
+    Off,
 }
 
 /// Shorter than this a snapshot may not be over when the next one is due.
@@ -67,6 +82,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(arguments))
 }
 
+const fn access(who: Who) -> Access {
+    match who {
+        Who::Loopback => Access::Loopback,
+        Who::All => Access::All,
+        Who::Off => Access::Off,
+    }
+}
+
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -81,7 +104,8 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         ..Options::default()
     };
     let daemon = Daemon::start(options, arguments.interval)?;
-    let state = HttpState::new(daemon.views(), arguments.interval, &arguments.telemetry_path)?;
+    let state = HttpState::new(daemon.views(), arguments.interval, &arguments.telemetry_path)?
+        .with_profiles(Profiles::new(access(arguments.profiles), Arc::new(profiling::take)));
     tracing::info!("metrics are at http://localhost:{}{}", address.port(), arguments.telemetry_path);
     let stop = async move {
         tokio::select! {

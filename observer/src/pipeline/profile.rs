@@ -3,6 +3,7 @@
 //! The reader never waits for the target, but its memory may never answer (a page behind userfaultfd or a dead
 //! file server), so whoever takes the chunks waits only so long for the next.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::executables::{self, Executable, Recognised};
 use crate::discover::environment::Environment;
 use crate::discover::process;
-use crate::export::profile::Subject;
+use crate::export::profile::{End, Rendering, Subject};
 use crate::gobin::GoBinary;
 use crate::gobin::frames::Frames;
 use crate::snapshot::memory::ProcessMemory;
@@ -59,7 +60,7 @@ pub enum Interrupted {
 }
 
 /// What comes next of a profile.
-pub enum Next {
+enum Next {
     /// More goroutines.
     Chunk(Chunk),
     /// That was all.
@@ -117,11 +118,36 @@ impl Profile {
         Frames::new(self.executable.binary.clone(), self.executable.file.clone(), self.bias)
     }
 
-    /// The next part.
+    /// Adds all of it to a rendering. `seen` hears how many goroutines have come. What comes after `deadline` is left out.
     ///
     /// # Errors
-    /// When it ended early: what came before is true all the same.
-    pub fn next_part(&mut self) -> Result<Next, Interrupted> {
+    /// When it can't be written. That it ended early is no error: what came before is true all the same.
+    pub fn feed(
+        mut self,
+        rendering: &mut Rendering<impl Write>,
+        deadline: Option<Instant>,
+        mut seen: impl FnMut(usize),
+    ) -> io::Result<End> {
+        let began = Instant::now();
+        loop {
+            match self.next_part() {
+                Ok(Next::Chunk(_)) if deadline.is_some_and(|deadline| Instant::now() > deadline) => {
+                    let late = SnapshotError::Deadline(began.elapsed());
+                    return Ok(End { interrupted: Some(late.to_string()), ..End::default() });
+                }
+                Ok(Next::Chunk(chunk)) => {
+                    seen(chunk.records.len());
+                    rendering.add(&chunk)?;
+                }
+                Ok(Next::End(totals)) => return Ok(End { totals, interrupted: None }),
+                Err(error) => {
+                    return Ok(End { interrupted: Some(error.to_string()), ..End::default() });
+                }
+            }
+        }
+    }
+
+    fn next_part(&mut self) -> Result<Next, Interrupted> {
         match self.receive()? {
             Message::Chunk(chunk) => Ok(Next::Chunk(chunk)),
             Message::End(totals) => Ok(Next::End(totals)),

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 
-use super::{HttpState, landing, render};
+use super::{HttpState, landing, profiles, render};
 
 /// Views may be late by this many intervals before the observer says that it isn't ready.
 const LATE_INTERVALS: u32 = 3;
@@ -19,6 +19,7 @@ pub(super) fn router(state: HttpState) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route(&state.telemetry_path.clone(), get(metrics))
+        .route(profiles::PATH, get(profiles::goroutine))
         .with_state(state)
 }
 

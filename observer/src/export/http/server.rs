@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -41,8 +41,9 @@ pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Futur
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 // Past the limit the stream is dropped, which closes it.
-                Ok((stream, _)) if connections.len() < limits.connections => {
-                    connections.spawn(connection(stream, app.clone(), limits, &graceful));
+                Ok((stream, peer)) if connections.len() < limits.connections => {
+                    let app = app.clone().layer(Extension(peer.ip()));
+                    connections.spawn(connection(stream, app, limits, &graceful));
                 }
                 Ok(_) => {}
                 Err(error) => retry_later(&error).await,

@@ -133,10 +133,7 @@ impl Stream {
         if !self.any {
             self.begin(out, subject)?;
         }
-        let tail = Tail {
-            complete: end.totals.is_whole() && end.interrupted.is_none(),
-            reason: end.interrupted.as_deref(),
-        };
+        let tail = Tail { complete: end.missing().is_none(), reason: end.interrupted.as_deref() };
         let tail = serde_json::to_string(&tail)?;
         writeln!(out, "\n],{}", tail.trim_start_matches('{'))
     }

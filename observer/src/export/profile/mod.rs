@@ -74,6 +74,22 @@ pub struct End {
     pub interrupted: Option<String>,
 }
 
+impl End {
+    /// What the profile doesn't have, in one sentence; nothing when it has all.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        let Totals { torn, unreadable, skipped } = self.totals;
+        match &self.interrupted {
+            Some(reason) => Some(format!("it ended early: {reason}")),
+            None if self.totals.is_whole() => None,
+            None => Some(format!(
+                "{unreadable} goroutine descriptors could not be read, {torn} contradicted themselves and \
+                 {skipped} were not looked at"
+            )),
+        }
+    }
+}
+
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
@@ -160,17 +176,28 @@ impl<W: Write> Rendering<W> {
     pub fn finish(mut self, end: &End) -> io::Result<Written> {
         let (out, names) = (&mut self.out, &mut self.names);
         match self.body {
-            Body::Debug2(_) => {}
+            Body::Debug2(_) => incomplete(out, "\n", end)?,
             Body::Json(stream) => stream.finish(out, &self.subject, end)?,
             Body::Grouped(groups, format) => match format {
                 Format::Summary(by) => summary::write(out, &self.subject, names, &groups, by, end)?,
-                Format::Debug1 => debug1::write(out, names, &groups)?,
-                Format::Pprof => pprof::write(out, &self.subject, names, &groups)?,
+                Format::Debug1 => {
+                    debug1::write(out, names, &groups)?;
+                    incomplete(out, "", end)?;
+                }
+                Format::Pprof => pprof::write(out, &self.subject, names, &groups, end)?,
                 Format::Folded => folded::write(out, names, &groups)?,
                 _ => svg::write(out, &self.subject, names, &groups)?,
             },
         }
         self.out.flush()?;
         Ok(self.written)
+    }
+}
+
+/// Says at the end of a text what it doesn't have, in a line that readers of it take for a comment.
+fn incomplete(out: &mut impl Write, before: &str, end: &End) -> io::Result<()> {
+    match end.missing() {
+        Some(missing) => writeln!(out, "{before}# not all goroutines are here: {missing}"),
+        None => Ok(()),
     }
 }

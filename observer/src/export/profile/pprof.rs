@@ -10,7 +10,7 @@ use prost::Message;
 use rustc_hash::FxHashMap;
 
 use super::groups::{Group, Groups};
-use super::{Names, Subject};
+use super::{End, Names, Subject};
 use crate::gobin::frames::Frame;
 use crate::text::printable;
 
@@ -34,6 +34,9 @@ struct Profile {
     period_type: Option<ValueType>,
     #[prost(int64, tag = "12")]
     period: i64,
+    /// `go tool pprof -comments` shows them.
+    #[prost(int64, repeated, tag = "13")]
+    comment: Vec<i64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -122,10 +125,15 @@ pub(super) fn write(
     subject: &Subject,
     names: &mut Names,
     groups: &Groups,
+    end: &End,
 ) -> io::Result<()> {
     let mut builder = Builder::new(subject);
     for group in groups.sorted() {
         builder.sample(names, groups, group);
+    }
+    if let Some(missing) = end.missing() {
+        let comment = builder.string(&format!("not all goroutines are here: {missing}"));
+        builder.profile.comment.push(comment);
     }
     let mut gzip = GzEncoder::new(out, Compression::default());
     gzip.write_all(&builder.profile.encode_to_vec())?;
