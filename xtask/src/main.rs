@@ -10,6 +10,7 @@ mod bench;
 mod bpf;
 mod build;
 mod demo;
+mod fuzz;
 mod go;
 mod layouts;
 mod process;
@@ -40,6 +41,8 @@ enum Command {
     Test(test::Args),
     /// Set up, build, and measure speed and size
     Bench(bench::Args),
+    /// Fuzz what is read of executables and of memory
+    Fuzz(fuzz::Args),
     /// Start a leaking Go service and show `observer attach` on it
     Demo,
     /// Measure the Go runtime's structs and write the layout table
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Demo => demo::run(),
         Command::Layouts(args) => layouts::run(&args),
     };

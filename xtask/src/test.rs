@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo};
-use crate::{build, setup, toolchain};
+use crate::{build, fuzz, setup, toolchain};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -38,6 +38,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         end_to_end.env("OBSERVER_REQUIRE", "1");
     }
     process::run(&mut end_to_end)?;
+    if args.filter.is_none() && !fuzz::short()? && strict {
+        bail!("the fuzz targets were not run");
+    }
     let what = if args.filter.is_some() { "tests that match" } else { "checks and tests" };
     println!("all {what} passed in {} s", start.elapsed().as_secs());
     Ok(())
