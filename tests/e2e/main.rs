@@ -4,6 +4,7 @@
 mod churn;
 mod counts;
 mod doctor;
+mod dump;
 mod fixtures;
 mod hostile;
 mod inspect;

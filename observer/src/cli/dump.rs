@@ -49,6 +49,9 @@ pub(super) struct Arguments {
     /// Only goroutines that the program gave this label (runtime/pprof); may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
+    /// Time after which it ends; what was read until then is written
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "60s")]
+    timeout: Duration,
     /// The runtime's own goroutines too
     #[arg(long)]
     system: bool,
@@ -108,6 +111,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if to_terminal && format == Format::Pprof {
         bail!("a profile for pprof is no text: name a file with -o FILE");
     }
+    let deadline = Instant::now() + arguments.timeout;
     go_process::require(arguments.pid)?;
     let profile = Profile::start(arguments.pid, PATIENCE)
         .with_context(|| format!("process {} can't be observed", arguments.pid))?;
@@ -128,15 +132,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // On a terminal that shows the goroutines themselves there is nothing more to say.
     let streams = matches!(format, Format::Debug2 | Format::Json);
     let progress = Progress::new(profile.descriptors, !(to_terminal && streams));
-    write(profile, rendering, progress)
+    write(profile, rendering, deadline, progress)
 }
 
 fn write(
     profile: Profile,
     mut rendering: Rendering<impl Write>,
+    deadline: Instant,
     mut progress: Progress,
 ) -> anyhow::Result<()> {
-    let fed = profile.feed(&mut rendering, None, |goroutines| progress.advance(goroutines));
+    let fed = profile.feed(&mut rendering, deadline, |goroutines| progress.advance(goroutines));
     progress.clear();
     let end = fed?;
     let written = rendering.finish(&end)?;

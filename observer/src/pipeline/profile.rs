@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +15,7 @@ use crate::discover::process;
 use crate::export::profile::{End, Rendering, Subject};
 use crate::gobin::GoBinary;
 use crate::gobin::frames::Frames;
-use crate::snapshot::memory::ProcessMemory;
+use crate::snapshot::memory::{ProcessMemory, Stoppable};
 use crate::snapshot::reader::{Reader, SnapshotError};
 use crate::snapshot::stacks::{Chunk, Totals};
 use crate::snapshot::wait_reasons::WaitReasons;
@@ -43,6 +44,14 @@ pub struct Profile {
     pub descriptors: usize,
     messages: Receiver<Message>,
     patience: Duration,
+    /// Ends the thread.
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Profile {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Why a profile ended early.
@@ -94,12 +103,22 @@ impl Profile {
         };
         let reader = Reader::new(executable.binary.clone(), executable.file.clone(), bias);
         let (sender, messages) = mpsc::sync_channel(QUEUE);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
         std::thread::Builder::new()
             .name("observer-stacks".to_owned())
-            .spawn(move || read(reader, pid, patience, &sender))
+            .spawn(move || read(reader, pid, patience, &stopped, &sender))
             .map_err(|error| Interrupted::Refused(format!("can't start a thread: {error}")))?;
-        let mut profile =
-            Self { subject, bias, executable, reasons: Arc::default(), descriptors: 0, messages, patience };
+        let mut profile = Self {
+            subject,
+            bias,
+            executable,
+            reasons: Arc::default(),
+            descriptors: 0,
+            messages,
+            patience,
+            stop,
+        };
         match profile.receive()? {
             Message::Begin(reasons, descriptors, environment) => {
                 let shows_labels = shows_labels(&profile.executable.binary, &environment);
@@ -125,13 +144,13 @@ impl Profile {
     pub fn feed(
         mut self,
         rendering: &mut Rendering<impl Write>,
-        deadline: Option<Instant>,
+        deadline: Instant,
         mut seen: impl FnMut(usize),
     ) -> io::Result<End> {
         let began = Instant::now();
         loop {
             match self.next_part() {
-                Ok(Next::Chunk(_)) if deadline.is_some_and(|deadline| Instant::now() > deadline) => {
+                Ok(Next::Chunk(_)) if Instant::now() > deadline => {
                     let late = SnapshotError::Deadline(began.elapsed());
                     return Ok(End { interrupted: Some(late.to_string()), ..End::default() });
                 }
@@ -165,8 +184,9 @@ impl Profile {
 }
 
 /// Runs on the thread. When nobody listens any more it ends.
-fn read(mut reader: Reader, pid: u32, patience: Duration, to: &SyncSender<Message>) {
-    let memory = ProcessMemory(pid);
+fn read(mut reader: Reader, pid: u32, patience: Duration, stop: &AtomicBool, to: &SyncSender<Message>) {
+    let process = ProcessMemory(pid);
+    let memory = Stoppable::new(&process, stop);
     let result = reader.begin(&memory, Instant::now() + patience).and_then(|(reasons, descriptors)| {
         to.send(Message::Begin(reasons.clone(), descriptors, Environment::read(pid))).ok();
         reader.stacks(&memory, &reasons, &mut |chunk| to.send(Message::Chunk(chunk)).is_ok())

@@ -31,7 +31,7 @@ pub fn take(pid: u32, format: Format, out: &mut dyn Write) -> Result<(), Refusal
         format,
         out,
     );
-    let end = profile.feed(&mut rendering, Some(deadline), |_| {})?;
+    let end = profile.feed(&mut rendering, deadline, |_| {})?;
     if let Some(reason) = &end.interrupted {
         return Err(Refusal::Interrupted(format!("process {pid}: {reason}")));
     }
