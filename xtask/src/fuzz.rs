@@ -83,6 +83,8 @@ impl Fuzzer {
             // Named, so that build scripts are built without the flags.
             .args(["--target", &triple, "--target-dir"])
             .arg(&folder)
+            // Optimising across crates takes minutes and finds nothing.
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("RUSTFLAGS", RUSTFLAGS);
         process::run(&mut build)?;
         let programs = programs(&folder)?;

@@ -13,7 +13,7 @@ pub(crate) fn run(programs: &[Program], data: &[u8]) {
     let mut input = Input(data);
     let program = &programs[usize::from(input.u8()) % programs.len()];
     let format = input.u8();
-    let words: Vec<u8> = input.0.chunks(8).flat_map(|chunk| address(chunk)).collect();
+    let words: Vec<u8> = input.0.chunks(8).flat_map(address).collect();
     let mut g = Descriptor::new(program, 0, WAITING);
     g.word(|g| g.labels, DATA);
     World::new(program, g.bytes, &words).profile(format);
