@@ -12,6 +12,7 @@ mod build;
 mod demo;
 mod go;
 mod layouts;
+mod pack;
 mod process;
 mod promtool;
 mod run;
@@ -34,6 +35,8 @@ enum Command {
     Setup(setup::Args),
     /// Set up and build the release binary
     Build,
+    /// Set up, build, and write a container image
+    Image(pack::Args),
     /// Set up, build, and start `observer serve`
     Run(run::Args),
     /// Set up, build, and run every check and test
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Build => build::run().map(drop),
+        Command::Image(args) => pack::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
