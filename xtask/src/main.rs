@@ -14,10 +14,11 @@ mod go;
 mod layouts;
 mod pack;
 mod process;
-mod promtool;
+mod python;
 mod run;
 mod setup;
 mod test;
+mod tools;
 // One definition of what a BPF toolchain is, shared with the build script that needs it.
 #[path = "../../observer/build/toolchain.rs"]
 mod toolchain;
