@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod churn;
+mod cluster;
 mod counts;
 mod doctor;
 mod fixtures;

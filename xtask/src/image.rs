@@ -230,7 +230,10 @@ mod tests {
         let config: Value = serde_json::from_slice(blob(&manifest["config"])).unwrap();
         let mut unpacked = Vec::new();
         flate2::read::GzDecoder::new(&**blob(&manifest["layers"][0])).read_to_end(&mut unpacked).unwrap();
-        assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", digest(&unpacked).unwrap().digest()));
+        assert_eq!(
+            config["rootfs"]["diff_ids"][0],
+            format!("sha256:{}", digest(&unpacked).unwrap().digest())
+        );
         assert_eq!(self::files(&unpacked), BTreeMap::from([("program".to_owned(), IMAGE.program.to_vec())]));
         assert_eq!(config["config"]["Entrypoint"], json!(["/program"]));
         assert_eq!(config["config"]["Labels"]["b"], "2");

