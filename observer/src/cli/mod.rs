@@ -9,15 +9,16 @@ mod doctor;
 mod dump;
 mod inspect;
 mod list;
+mod log;
+mod names;
 mod output;
 mod pid;
 mod serve;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(
@@ -25,8 +26,10 @@ use tracing_subscriber::EnvFilter;
     version,
     about = "Observes every goroutine of every Go process on this machine, from outside"
 )]
-#[command(after_help = "Set OBSERVER_LOG=debug (or a tracing filter) for more on stderr.")]
+#[command(after_help = "More on stderr: --log.level debug.")]
 struct Arguments {
+    #[command(flatten)]
+    log: log::Arguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -54,7 +57,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let quiet = !matches!(arguments.command, Command::Serve(_));
-    log_to_stderr(if quiet { "error" } else { "info" });
+    arguments.log.start(if quiet { "error" } else { "info" });
     let done = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
@@ -76,17 +79,6 @@ pub fn run() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_env("OBSERVER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    // Also takes what libraries and the kernel side say through the `log` crate.
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
