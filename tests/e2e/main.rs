@@ -4,6 +4,7 @@
 mod churn;
 mod cluster;
 mod counts;
+mod dashboards;
 mod doctor;
 mod fixtures;
 mod hostile;

@@ -1,5 +1,6 @@
 //! A containerd of the test's own, with pods started as a kubelet does.
 
+use crate::cgroup;
 use crate::cri::{
     Capabilities, ContainerConfig, ContainerName, ContainerSecurity, Cri, ImageSpec, KeyValue,
     LinuxContainer, LinuxSandbox, Mount, Namespaces, PodName, Resources, Sandbox, SandboxSecurity,
@@ -19,6 +20,8 @@ use xtask::image::Image;
 /// Holds a pod's namespaces; a Go program would be one more target.
 const PAUSE: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n";
 const PAUSE_IMAGE: &str = "localhost/pause:1";
+/// The socket has the folder to itself, for mounting, and its usual name.
+const SOCKET: &str = "run/containerd.sock";
 
 /// A container and the pod that it is alone in.
 pub struct Pod<'a> {
@@ -36,6 +39,8 @@ pub struct Pod<'a> {
     pub environment: &'a [(&'a str, &'a str)],
     /// Limits.
     pub resources: Resources,
+    /// Limit of tasks of the pod, which a kubelet sets without the runtime.
+    pub tasks: Option<u32>,
     /// Privileges.
     pub capabilities: Option<Capabilities>,
     /// Whether it sees the processes of the node.
@@ -54,6 +59,7 @@ impl Default for Pod<'_> {
             args: Vec::new(),
             environment: &[],
             resources: Resources::default(),
+            tasks: None,
             capabilities: None,
             host_pid: false,
             mounts: Vec::new(),
@@ -89,7 +95,7 @@ impl Containerd {
             .stderr(log)
             .spawn()?;
         let child = Guard(child);
-        let socket = folder.path().join("socket");
+        let socket = folder.path().join(SOCKET);
         let cri = wait::until("containerd", || Ok(Cri::connect(&socket).ok()))?;
         let cgroup = format!("observer-test-{}", process::id());
         let mut containerd = Self { folder, child, cri, pods: Vec::new(), cgroup };
@@ -100,13 +106,7 @@ impl Containerd {
     /// Where it answers.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.folder.path().join("socket")
-    }
-
-    /// The cgroup below which the pods' groups are, as `/proc/PID/cgroup` shows it.
-    #[must_use]
-    pub fn cgroup(&self) -> String {
-        format!("/{}", self.cgroup)
+        self.folder.path().join(SOCKET)
     }
 
     /// Makes an image of one static program and imports it.
@@ -152,6 +152,11 @@ impl Containerd {
         let sandbox = self.sandbox(pod);
         let id = self.cri.run_pod(&sandbox)?;
         self.pods.push(id.clone());
+        if let (Some(tasks), Some(linux)) = (pod.tasks, &sandbox.linux) {
+            let group = cgroup::mount_of("pids").context("needs the cgroup controller pids")?;
+            let group = group.join(linux.cgroup_parent.trim_start_matches('/'));
+            fs::write(group.join("pids.max"), tasks.to_string())?;
+        }
         self.cri.start(&id, &sandbox, container(pod))?;
         Ok(())
     }
@@ -181,7 +186,7 @@ impl Containerd {
             ]
             .into(),
             linux: Some(LinuxSandbox {
-                cgroup_parent: format!("{}/kubepods/burstable/pod{uid}", self.cgroup()),
+                cgroup_parent: format!("/{}/kubepods/burstable/pod{uid}", self.cgroup),
                 security: Some(SandboxSecurity { namespaces: Some(Namespaces::new(pod.host_pid)) }),
             }),
         }
@@ -227,7 +232,7 @@ fn configuration(folder: &Path) -> String {
     let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
     format!(
         "version = 2\nroot = \"{folder}/root\"\nstate = \"{folder}/state\"\n\
-         [grpc]\naddress = \"{folder}/socket\"\n\
+         [grpc]\naddress = \"{folder}/{SOCKET}\"\n\
          [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{folder}/opt\"\n\
          [{cri}]\nsandbox_image = \"{PAUSE_IMAGE}\"\nrestrict_oom_score_adj = true\n\
          [{cri}.containerd]\nsnapshotter = \"native\"\n\

@@ -45,7 +45,7 @@ enum Command {
     /// Set up, build, and measure speed and size
     Bench(bench::Args),
     /// Start a leaking Go service and show `observer attach` on it
-    Demo,
+    Demo(demo::Args),
     /// Measure the Go runtime's structs and write the layout table
     Layouts(layouts::Args),
 }
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::Demo => demo::run(),
+        Command::Demo(args) => demo::run(&args),
         Command::Layouts(args) => layouts::run(&args),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
