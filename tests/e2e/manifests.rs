@@ -15,6 +15,9 @@ const OVERLAYS: [&str; 5] =
 /// Kubernetes versions: the first that knows all fields, and the newest that the validator knows.
 const VERSIONS: [&str; 2] = ["1.30", "1.37"];
 
+const VALIDATORS: [Need; 2] =
+    [Need::Command("kubernetes-validate"), Need::Command("prometheus-operator-validate")];
+
 /// Runs a program that must succeed; returns what it wrote to standard output.
 fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
@@ -44,24 +47,26 @@ fn document(documents: &[Value], kind: &str) -> Result<Value> {
     found.cloned().with_context(|| format!("no {kind}"))
 }
 
-/// Checks each document against the schema of its kind, unknown fields included. Kinds of the Prometheus operator
-/// aren't Kubernetes' own; returns them.
+/// Checks each document against the schema of its kind, Kubernetes' own with unknown fields included; returns those of
+/// the Prometheus operator.
 fn validate(text: &str) -> Result<Vec<Value>> {
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("document.json");
-    let mut others = Vec::new();
-    for document in documents(text)? {
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    for (number, document) in documents(text)?.into_iter().enumerate() {
+        let file = folder.path().join(format!("{number}.json"));
+        fs::write(&file, document.to_string())?;
         if document["apiVersion"]
             .as_str()
             .is_some_and(|version| version.starts_with("monitoring.coreos.com/"))
         {
+            output(Command::new("prometheus-operator-validate").arg(&file))?;
             others.push(document);
-            continue;
+        } else {
+            own.push(file);
         }
-        fs::write(&file, document.to_string())?;
-        for version in VERSIONS {
-            output(Command::new("kubernetes-validate").args(["--strict", "-k", version]).arg(&file))?;
-        }
+    }
+    for version in VERSIONS {
+        output(Command::new("kubernetes-validate").args(["--strict", "-k", version]).args(&own))?;
     }
     Ok(others)
 }
@@ -69,7 +74,7 @@ fn validate(text: &str) -> Result<Vec<Value>> {
 /// What kustomize makes of the base and of each overlay is valid.
 #[test]
 fn kustomizations_are_valid() -> Result<()> {
-    if !have(&[Need::Command("kustomize"), Need::Command("kubernetes-validate")]) {
+    if !have(&VALIDATORS) || !have(&[Need::Command("kustomize")]) {
         return Ok(());
     }
     for overlay in OVERLAYS {
@@ -82,22 +87,26 @@ fn kustomizations_are_valid() -> Result<()> {
     Ok(())
 }
 
-/// A field that doesn't exist is refused: the validator would notice a mistake.
+/// A field that doesn't exist and a duration that is none are refused: the validators would notice a mistake.
 #[test]
-fn a_misspelt_field_is_refused() -> Result<()> {
-    if !have(&[Need::Command("kustomize"), Need::Command("kubernetes-validate")]) {
+fn mistakes_are_refused() -> Result<()> {
+    if !have(&VALIDATORS) || !have(&[Need::Command("kustomize")]) {
         return Ok(());
     }
-    let rendered = kustomize("base")?.replace("hostPID:", "hostPid:");
-    ensure!(validate(&rendered).is_err(), "hostPid passed");
+    for (right, wrong) in [("hostPID:", "hostPid:"), ("interval: 15s", "interval: soon")] {
+        let rendered = kustomize("overlays/prometheus-operator")?;
+        ensure!(
+            rendered.contains(right) && validate(&rendered.replace(right, wrong)).is_err(),
+            "{wrong} passed"
+        );
+    }
     Ok(())
 }
 
 /// The chart is valid with every option, and without options it is the kustomization.
 #[test]
 fn the_chart_is_valid() -> Result<()> {
-    let needs = [Need::Command("helm"), Need::Command("kubernetes-validate"), Need::Command("kustomize")];
-    if !have(&needs) {
+    if !have(&VALIDATORS) || !have(&[Need::Command("helm"), Need::Command("kustomize")]) {
         return Ok(());
     }
     output(Command::new("helm").args(["lint", "--strict"]).arg(folder().join("helm/observer")))?;

