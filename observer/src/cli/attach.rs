@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     no_probes: bool,
     #[command(flatten)]
-    names: names::Arguments,
+    names: names::NameArguments,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {

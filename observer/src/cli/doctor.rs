@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     #[arg(long = "threshold", value_name = "NAME=VALUE", value_parser = super::serve::threshold)]
     thresholds: Vec<(String, f64)>,
     #[command(flatten)]
-    names: names::Arguments,
+    names: names::NameArguments,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -13,7 +13,7 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, default_value = "table")]
     output: Format,
     #[command(flatten)]
-    names: names::Arguments,
+    names: names::NameArguments,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::text::printable;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct LogArguments {
     /// How to log
     #[arg(
         long = "log.format",
@@ -52,7 +52,7 @@ fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-impl Arguments {
+impl LogArguments {
     /// Begins to log; `level` is for those who didn't choose one.
     pub(super) fn start(&self, level: &str) {
         let filter = EnvFilter::new(self.level.as_deref().unwrap_or(level));

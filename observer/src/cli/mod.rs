@@ -29,7 +29,7 @@ use clap::{Parser, Subcommand};
 #[command(after_help = "More on stderr: --log.level debug.")]
 struct Arguments {
     #[command(flatten)]
-    log: log::Arguments,
+    log: log::LogArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -83,4 +83,40 @@ pub fn run() -> ExitCode {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Arguments, Command};
+
+    /// The definitions of all options agree with each other.
+    #[test]
+    fn options_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    /// Options may be repeated, and wrong ones are refused with what is wrong.
+    #[test]
+    fn serve_reads_its_options() {
+        let serve = |options: &[&str]| {
+            let parsed = Arguments::try_parse_from(["observer", "serve"].iter().chain(options))
+                .map_err(|error| error.to_string())?;
+            if let Command::Serve(arguments) = parsed.command { Ok(arguments) } else { Err(String::new()) }
+        };
+        let two =
+            ["--web.listen-address", ":1", "--web.listen-address", "[::1]:2", "--include", "process=a.*"];
+        assert!(serve(&two).is_ok());
+        for (options, part) in [
+            (["--include", "color=red"], "`color` is none of"),
+            (["--exclude", "process=("], "unclosed group"),
+            (["--interval", "1ms"], "at least 100ms"),
+            (["--log.format", "xml"], "logfmt"),
+            (["--log.level", "a=b=c"], "a=b=c"),
+        ] {
+            let error = serve(&options).err().unwrap();
+            assert!(error.contains(part), "{error}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ const GRACE: Duration = Duration::from_secs(30);
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct NameArguments {
     /// Socket of the container runtime (CRI); looked for in the usual places if not given
     #[arg(long, value_name = "PATH", env = "OBSERVER_CRI_SOCKET")]
     cri_socket: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     no_pod_metadata: bool,
 }
 
-impl Arguments {
+impl NameArguments {
     /// For a look at once: what isn't known by then is shown without its name.
     pub(super) fn options(&self) -> NameOptions {
         // As the runtime's own tools write it: `unix:///run/…`.

@@ -78,7 +78,7 @@ pub(super) struct Arguments {
     )]
     thresholds: Vec<(String, f64)>,
     #[command(flatten)]
-    names: names::Arguments,
+    names: names::NameArguments,
 }
 
 /// Shorter than this a snapshot may not be over when the next one is due.
