@@ -16,7 +16,7 @@ fn incident(name: &str) -> Result<Fixture> {
 }
 
 /// Runs the doctor on a process for some seconds. A fixture is young: what grows in it counts from 2 s on.
-fn doctor(pid: u32, seconds: u32, more: &[&str]) -> Result<Ran> {
+pub(crate) fn doctor(pid: u32, seconds: u32, more: &[&str]) -> Result<Ran> {
     let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
     let args =
         ["doctor", &pid, "--duration", &duration, "--output", "json", "--threshold", "start_up_seconds=2"];
@@ -24,7 +24,7 @@ fn doctor(pid: u32, seconds: u32, more: &[&str]) -> Result<Ran> {
 }
 
 /// The findings, after checking that the exit status says whether there are any.
-fn findings(ran: &Ran) -> Result<Vec<Value>> {
+pub(crate) fn findings(ran: &Ran) -> Result<Vec<Value>> {
     let report: Value = serde_json::from_str(&ran.stdout).with_context(|| format!("not JSON: {ran:?}"))?;
     let findings = report["findings"].as_array().context("no findings")?.clone();
     let expected = i32::from(!findings.is_empty());
@@ -33,7 +33,7 @@ fn findings(ran: &Ran) -> Result<Vec<Value>> {
 }
 
 /// The only finding of a rule.
-fn finding<'a>(findings: &'a [Value], rule: &str) -> Result<&'a Value> {
+pub(crate) fn finding<'a>(findings: &'a [Value], rule: &str) -> Result<&'a Value> {
     findings
         .iter()
         .find(|finding| finding["rule"] == rule)

@@ -5,6 +5,7 @@ mod churn;
 mod counts;
 mod doctor;
 mod fixtures;
+mod guest;
 mod hostile;
 mod inspect;
 mod lifecycle;

@@ -13,6 +13,7 @@ pub mod large;
 pub mod lines;
 pub mod metrics;
 pub mod observer;
+pub mod prebuilt;
 pub mod proc;
 pub mod serve;
 pub mod truth;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use anyhow::{Context, Error, Result, bail};
 
 use crate::go::Release;
-use crate::{bpf, promtool, toolchain};
+use crate::{bpf, promtool, toolchain, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -31,7 +31,7 @@ pub(crate) struct Missing {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let releases = if args.go.is_empty() { Release::all() } else { &args.go };
     let _lock = lock()?;
-    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker), promtool::ensure()]
+    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker), promtool::ensure(), vm::ensure_emulator()]
         .into_iter()
         .chain(releases.iter().map(|release| release.ensure()))
         .filter_map(Result::err)
@@ -67,6 +67,14 @@ pub(crate) fn tests() -> Result<bool> {
     let promtool = promtool::ensure();
     report(promtool.as_ref().err());
     Ok(go && promtool.is_ok())
+}
+
+/// The emulator for guests; whether it is there.
+pub(crate) fn emulator() -> Result<bool> {
+    let _lock = lock()?;
+    let emulator = vm::ensure_emulator();
+    report(emulator.as_ref().err());
+    Ok(emulator.is_ok())
 }
 
 fn report<'a>(missing: impl IntoIterator<Item = &'a Missing>) {
