@@ -7,6 +7,7 @@ use observer_tests::fixture::Fixture;
 use observer_tests::gate::{Need, have, root};
 use observer_tests::go::Go;
 use observer_tests::observer::{Ran, run};
+use observer_tests::wait;
 use serde_json::Value;
 use std::process::Command;
 
@@ -112,8 +113,7 @@ fn a_refused_fork() -> Result<()> {
     let group = Child::create("pids")?;
     let mut threads = incident("threads")?;
     group.add(threads.pid())?;
-    let tasks: u64 = group.read("pids.current")?.trim().parse()?;
-    ensure!(tasks > 70, "the fixture holds {tasks} threads");
+    let tasks = settled_threads(&group)?;
     group.write("pids.max", &(tasks + 8).to_string())?;
     let near = findings(&doctor(threads.pid(), 3, &[])?)?;
     let found = &finding(&near, "pids-near-limit")?["evidence"];
@@ -127,6 +127,11 @@ fn a_refused_fork() -> Result<()> {
     let found = &finding(&refused, "forks-refused")?["evidence"];
     assert_eq!(found["forks_refused"].as_u64(), Some(group.stat("pids.events", "max")?));
     Ok(())
+}
+
+/// Waits until the incident `threads` holds all its threads; returns how many tasks its group has then.
+pub(crate) fn settled_threads(group: &Child) -> Result<u64> {
+    wait::until("70 threads", || Ok(Some(group.number("pids.current")?).filter(|tasks| *tasks > 70)))
 }
 
 /// Runnable goroutines that wait for a GOMAXPROCS below the CPUs are found, with who set it.

@@ -1,7 +1,7 @@
 //! `observer doctor` on limits of a unified hierarchy that really bite: what it says is what the kernel's files say.
 
 use super::support::{close, kernel, limits};
-use crate::doctor::{doctor, finding, findings};
+use crate::doctor::{doctor, finding, findings, settled_threads};
 use anyhow::{Context, Result, ensure};
 use observer_tests::build::{Variant, build};
 use observer_tests::cgroup::Child;
@@ -128,8 +128,7 @@ fn a_fork_refused_by_the_parent() -> Result<()> {
     let inner = outer.nested()?;
     let mut threads = Fixture::start("incident", Go::USUAL, Variant::Static, &["threads"])?;
     inner.add(threads.pid())?;
-    let tasks = outer.number("pids.current")?;
-    ensure!(tasks > 70, "the fixture holds {tasks} threads");
+    let tasks = settled_threads(&outer)?;
     outer.write("pids.max", &tasks.to_string())?;
     ensure!(threads.ask("fork")?["refused"] == true, "the kernel allowed a fork");
     let refused = (inner.stat("pids.events", "max")?, outer.stat("pids.events", "max")?);
@@ -185,7 +184,9 @@ fn a_refused_huge_page() -> Result<()> {
     group.write("hugetlb.2MB.max", "12345678")?;
     let limit = group.number("hugetlb.2MB.max")?;
     assert_eq!(limit, 10_485_760, "the kernel rounds down to huge pages");
-    let (survivor, mut victim) = (limits()?, limits()?);
+    let program = build("limits", Go::USUAL, Variant::Static)?;
+    let mut victim = Fixture::spawn(Command::new(program).env("GOTRACEBACK", "none"))?;
+    let survivor = limits()?;
     for process in [&survivor, &victim] {
         group.add(process.pid())?;
     }

@@ -66,7 +66,7 @@ impl Archive {
     }
 }
 
-/// Everything that is the same for all guests: shell, observer, tests, and the programs that they start.
+/// Everything that is the same for all guests: shell (whose own `unshare` knows too little), observer, tests, and the programs that they start.
 pub(super) fn base(observer: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in FOLDERS {
@@ -74,11 +74,12 @@ pub(super) fn base(observer: &Path) -> Result<Vec<u8>> {
     }
     archive.file("init", INIT.as_bytes())?;
     archive.copy("bin/busybox", &busybox()?)?;
-    let tests = test_program()?;
-    for (path, from) in [("work/observer", observer), ("work/e2e", &tests)] {
+    let (tests, unshare) = (test_program()?, find("unshare")?);
+    let programs = [("work/observer", observer), ("work/e2e", &tests), ("bin/unshare", &unshare)];
+    for (path, from) in programs {
         archive.copy(path, from)?;
     }
-    for library in libraries(&[observer, &tests])? {
+    for library in libraries(&programs.map(|(_, from)| from))? {
         archive.copy(&library.to_string_lossy()[1..], &library)?;
     }
     for fixture in fs::read_dir(fixtures()?)? {
@@ -100,9 +101,14 @@ pub(super) fn own(kernel: &Kernel, arguments: &[&str]) -> Result<Vec<u8>> {
 
 /// A busybox that needs no library.
 pub(super) fn busybox() -> Result<PathBuf> {
-    let found = process::output(Command::new("sh").args(["-c", "command -v busybox"]))?;
-    let path = PathBuf::from(found.trim());
+    let path = find("busybox")?;
     if libraries(&[&path])?.is_empty() { Ok(path) } else { bail!("{} is not static", path.display()) }
+}
+
+/// A program in `PATH`.
+fn find(name: &str) -> Result<PathBuf> {
+    let found = process::output(Command::new("sh").args(["-c", &format!("command -v {name}")]));
+    Ok(PathBuf::from(found.with_context(|| format!("there is no {name}"))?.trim()))
 }
 
 /// Builds the end-to-end tests; returns the program.

@@ -22,9 +22,8 @@ const EVERYWHERE: [&str; 3] = ["guest::cgroups::", "guest::check::", "guest::doc
 const BY_SNAPSHOTS: [&str; 1] = ["guest::snapshots::"];
 
 /// What needs probes: exact counts, the target's text before and after, findings on what grows.
-const BY_PROBES: [&str; 8] = [
+const BY_PROBES: [&str; 7] = [
     "guest::probes::",
-    "churn::created_and_exited_are_exact",
     "doctor::a_leak",
     "doctor::a_lock_convoy",
     "doctor::a_refused_fork",
