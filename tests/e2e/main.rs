@@ -7,6 +7,7 @@ mod counts;
 mod dashboards;
 mod doctor;
 mod fixtures;
+mod guest;
 mod hostile;
 mod inspect;
 mod lifecycle;

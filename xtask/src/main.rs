@@ -19,6 +19,7 @@ mod run;
 mod setup;
 mod test;
 mod tools;
+mod vm;
 // One definition of what a BPF toolchain is, shared with the build script that needs it.
 #[path = "../../observer/build/toolchain.rs"]
 mod toolchain;
@@ -46,6 +47,8 @@ enum Command {
     Bench(bench::Args),
     /// Start a leaking Go service and show `observer attach` on it
     Demo(demo::Args),
+    /// Run end-to-end tests inside other kernels, with cgroup v2
+    Vm(vm::Args),
     /// Measure the Go runtime's structs and write the layout table
     Layouts(layouts::Args),
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Layouts(args) => layouts::run(&args),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
