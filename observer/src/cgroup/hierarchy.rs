@@ -180,18 +180,23 @@ impl Hierarchies {
         self.files.count()
     }
 
-    /// In which groups the process is now. A process that is just exiting may be shown in v1's root groups.
+    /// In which groups the process is now.
     ///
     /// # Errors
-    /// [`CgroupError::Exited`] when there is no such process, else that its file can't be read or trusted.
+    /// [`CgroupError::Exited`] when there is no such process, or it is ending; else that its file can't be read
+    /// or trusted.
     pub fn membership(&self, pid: u32) -> Result<Membership, CgroupError> {
-        let path = self.proc.join(pid.to_string()).join("cgroup");
+        let folder = self.proc.join(pid.to_string());
+        let path = folder.join("cgroup");
         let text = match membership::read(&path) {
             Ok(text) => text,
             Err(error) if membership::exited(&error) => return Err(CgroupError::Exited { pid }),
             Err(source) => return Err(CgroupError::Unreadable { path, source }),
         };
-        Membership::parse(&self.list, &text).ok_or(CgroupError::Ambiguous { path })
+        let membership = Membership::parse(&self.list, &text).ok_or(CgroupError::Ambiguous { path })?;
+        // Asked after the text was read: a process doesn't come back from its end.
+        let ending = membership::may_be_ending(&text) && membership::is_ending(&folder.join("stat"));
+        if ending { Err(CgroupError::Exited { pid }) } else { Ok(membership) }
     }
 
     /// Reads the current values of a membership's groups.
