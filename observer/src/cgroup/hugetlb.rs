@@ -12,6 +12,8 @@ use super::{Gone, Limit};
 pub struct HugePages {
     /// The kernel's name of the size, such as `2MB`.
     pub size: &'static str,
+    /// Bytes in one page.
+    pub page_bytes: u64,
     /// Effective limit in bytes. The kernel rounds what is written down to whole pages, and shows only that.
     pub limit_bytes: Option<Limit<u64>>,
     /// Bytes in use now.
@@ -96,7 +98,14 @@ pub(super) fn read(
             reader.slow(group, level, names.limit, page_limit)
         }))?;
         let refused = settle(reader.slow(group, 0, names.refused, |text| refused(text, group.version())))?;
-        all.push(HugePages { size: size.name, limit_bytes, usage_bytes: Some(usage_bytes), refused });
+        let page_bytes = size.kib << 10;
+        all.push(HugePages {
+            size: size.name,
+            page_bytes,
+            limit_bytes,
+            usage_bytes: Some(usage_bytes),
+            refused,
+        });
     }
     Ok(all)
 }
