@@ -37,6 +37,8 @@ pub(super) struct Files {
     full_until: u64,
     text: Vec<u8>,
     settings: HashMap<Box<[u8]>, Setting>,
+    /// Texts that several groups share, while a sweep lasts.
+    shared: Option<HashMap<Box<[u8]>, Box<[u8]>>>,
 }
 
 /// The text of a setting; `None` when there is no such file.
@@ -77,6 +79,7 @@ impl Files {
             full_until: 0,
             text: Vec::new(),
             settings: HashMap::new(),
+            shared: None,
         }
     }
 
@@ -97,6 +100,26 @@ impl Files {
             read = self.read_once(path);
         }
         read.map(|()| self.text.as_slice())
+    }
+
+    /// From now on [`Self::read_shared`] reads each file once.
+    pub(super) fn begin_sweep(&mut self) {
+        self.shared = Some(HashMap::new());
+    }
+
+    /// Forgets what was shared.
+    pub(super) fn end_sweep(&mut self) {
+        self.shared = None;
+    }
+
+    /// The text of a file of a group that others are below: as it is now, or as it was earlier in this sweep.
+    pub(super) fn read_shared(&mut self, path: &[u8]) -> Result<&[u8], Failure> {
+        if !self.shared.as_ref().is_some_and(|shared| shared.contains_key(path)) {
+            self.read(path)?;
+            let Some(shared) = &mut self.shared else { return Ok(&self.text) };
+            shared.insert(path.into(), self.text.as_slice().into());
+        }
+        self.shared.as_ref().and_then(|shared| shared.get(path)).map(AsRef::as_ref).ok_or(Failure::Absent)
     }
 
     /// The text of a file that is set by people, or grows slowly: up to a minute old, and not kept open.

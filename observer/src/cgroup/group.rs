@@ -100,7 +100,8 @@ impl<'a> Reader<'a> {
         file: &'static str,
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
     ) -> Value<T> {
-        self.read(group, level, file, parse, Files::read)
+        let read = if level == 0 { Files::read } else { Files::read_shared };
+        self.read(group, level, file, parse, read)
     }
 
     /// Reads a file of which a text of the last minute will do: a setting that people change, or a peak.

@@ -199,6 +199,17 @@ impl Hierarchies {
         if ending { Err(CgroupError::Exited { pid }) } else { Ok(membership) }
     }
 
+    /// Begins a sweep: until its end, what one group's ancestor said counts for all groups below it, so that it
+    /// is read once.
+    pub fn begin_sweep(&mut self) {
+        self.files.begin_sweep();
+    }
+
+    /// Ends a sweep: every file is read anew.
+    pub fn end_sweep(&mut self) {
+        self.files.end_sweep();
+    }
+
     /// Reads the current values of a membership's groups.
     ///
     /// # Errors

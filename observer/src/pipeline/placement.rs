@@ -50,6 +50,7 @@ impl Placement {
     pub(super) fn begin(&mut self) {
         self.index.clear();
         self.views.clear();
+        self.hierarchies.iter_mut().for_each(Hierarchies::begin_sweep);
     }
 
     /// Where a process is now. A process that has ended, and a cgroup that is gone, are nowhere.
@@ -80,6 +81,7 @@ impl Placement {
 
     /// The cgroups of this tick.
     pub(super) fn finish(&mut self) -> Vec<CgroupView> {
+        self.hierarchies.iter_mut().for_each(Hierarchies::end_sweep);
         self.recent.retain(|membership, _| self.index.contains_key(membership));
         std::mem::take(&mut self.views)
     }
