@@ -325,7 +325,7 @@ impl Pipeline {
         let mut view = View {
             taken_at: SystemTime::now(),
             interval,
-            observer: self.own.view(&mut self.prober, &views),
+            observer: self.own.view(&mut self.prober, &self.placement, &views),
             targets: views,
             cgroups: self.placement.finish(),
             totals: self.ledger.totals(now),

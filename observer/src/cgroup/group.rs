@@ -38,6 +38,11 @@ impl Group<'_> {
         self.path.iter().filter(|&&byte| byte == b'/').count()
     }
 
+    /// Levels that may have limits, its own included: the hierarchy's root has none.
+    pub(super) fn levels(&self) -> usize {
+        (self.depth() + usize::from(!self.hierarchy.whole)).min(MAX_LEVELS)
+    }
+
     /// Path of the ancestor `level` levels up, below the mount.
     fn ancestor(&self, level: usize) -> &[u8] {
         let mut path = self.path;

@@ -45,7 +45,7 @@ impl Default for Options {
 
 /// Half of the files that the process may open, and not more than serve some 500 groups.
 fn affordable_files() -> usize {
-    const ENOUGH: usize = 4096;
+    const ENOUGH: usize = 6144;
     let soft = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     soft.map_or(ENOUGH, |soft| usize::try_from(soft / 2).unwrap_or(ENOUGH).min(ENOUGH))
 }

@@ -124,7 +124,7 @@ fn cgroup() -> CgroupView {
             ..Memory::default()
         }),
         pids: Some(Pids { limit: limit(100), current: Some(20), refused: Some(0), ..Pids::default() }),
-        io: Some(Io { weight: Some(100), default_weight: Some(100) }),
+        io: Some(Io { weight: Some(100), default_weight: Some(100), ..Io::default() }),
         hugetlb: vec![HugePages {
             size: "2MB",
             page_bytes: 2 << 20,

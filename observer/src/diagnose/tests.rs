@@ -1,5 +1,6 @@
 use super::testdata::{TICKS, at, callsite, healthy, limit, ticks};
 use super::{RULES, Thresholds, diagnose, rules_reference};
+use crate::cgroup::{Problem, Reason};
 use crate::model::view::{CgroupView, Fact, Finding, RuntimeView, Severity, Source, TargetView, View};
 use crate::testing::assert_golden;
 
@@ -289,6 +290,19 @@ fn a_leak_is_measured() {
         finding.summary.contains("680 goroutines started by main.reconcile (/src/main.go:7)"),
         "{finding:?}"
     );
+}
+
+/// Values of the cgroup that can't be read are named, with the reason.
+#[test]
+fn unread_values_are_named() {
+    let unread = |view: &mut View| {
+        let problem = Problem { file: "memory.max", path: "/app".into(), reason: Reason::Denied };
+        cgroup(view).problems.push(problem);
+    };
+    let all = findings(&[unread]);
+    let [finding] = &all[..] else { panic!("one finding: {all:?}") };
+    assert_eq!((finding.rule, finding.severity), ("observer-limited", Severity::Info));
+    assert!(finding.summary.contains("memory.max of cgroup /app: permission denied"), "{finding:?}");
 }
 
 /// The worst comes first.

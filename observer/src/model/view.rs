@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 
 pub use super::finding::{Evidence, Fact, Finding, Severity};
 pub use super::recent::{CallsiteSample, CgroupSample, TargetSample};
-pub use crate::cgroup::{HugePages, Io, Limit, Memory, MemoryEvents, Pids, Pressure, Stall, Throttling};
+pub use crate::cgroup::{
+    HugePages, Io, Limit, Memory, MemoryEvents, Pids, Pressure, Problem, Stall, Throttling,
+};
 pub use crate::container::Owner;
 pub use crate::snapshot::runtime::Settings as RuntimeView;
 pub use crate::snapshot::sources::Source;
@@ -216,6 +218,8 @@ pub struct CgroupView {
     pub cpuset_cpus: Option<u32>,
     /// Time spent waiting for resources.
     pub pressure: Pressure,
+    /// Values that are missing above although the kernel should have them.
+    pub problems: Vec<Problem>,
     /// The last ticks, oldest first.
     pub recent: Vec<CgroupSample>,
 }
@@ -246,6 +250,8 @@ pub struct ObserverView {
     pub events_lost: BTreeMap<&'static str, u64>,
     /// Failed snapshots by reason.
     pub snapshot_errors: BTreeMap<&'static str, u64>,
+    /// Cgroups and values of cgroups that could not be read, by reason.
+    pub cgroup_errors: BTreeMap<&'static str, u64>,
     /// Durations of successful snapshots.
     pub snapshot_durations: Durations,
     /// Times that a callsite was left without series of its own, since the observer started: never shrinks.

@@ -1,6 +1,6 @@
 //! In which cgroup each target is, with each cgroup read once per tick.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ pub(super) struct Placement {
     index: HashMap<Membership, usize>,
     views: Vec<CgroupView>,
     recent: HashMap<Membership, Recent<CgroupSample>>,
+    errors: BTreeMap<&'static str, u64>,
     epoch: Instant,
 }
 
@@ -42,6 +43,7 @@ impl Placement {
             index: HashMap::new(),
             views: Vec::new(),
             recent: HashMap::new(),
+            errors: BTreeMap::new(),
             epoch: Instant::now(),
         }
     }
@@ -53,30 +55,58 @@ impl Placement {
         self.hierarchies.iter_mut().for_each(Hierarchies::begin_sweep);
     }
 
-    /// Where a process is now. A process that has ended, and a cgroup that is gone, are nowhere.
+    /// Where a process is now. A process that has ended is nowhere; what can't be read is counted by reason.
     pub(super) fn of(&mut self, pid: u32) -> Place {
-        let Some(hierarchies) = &mut self.hierarchies else { return Place::default() };
-        let Ok(membership) = hierarchies.membership(pid) else { return Place::default() };
+        let Some(place) = self.place(pid) else { return Place::default() };
+        match place {
+            // The group was removed after the process had moved out of it.
+            Place { index: None, .. } => self.place(pid).unwrap_or_default(),
+            place => place,
+        }
+    }
+
+    fn place(&mut self, pid: u32) -> Option<Place> {
+        let hierarchies = self.hierarchies.as_mut()?;
+        let membership = match hierarchies.membership(pid) {
+            Ok(membership) => membership,
+            Err(error) => {
+                if let Some(name) = error.name() {
+                    tracing::debug!(pid, %error, "cgroup is unknown");
+                    *self.errors.entry(name).or_default() += 1;
+                }
+                return None;
+            }
+        };
         let path = membership.path().clone();
         let owner = container::owner(&path);
         if let Some(index) = self.index.get(&membership) {
-            return Place { path, owner, index: Some(*index) };
+            return Some(Place { path, owner, index: Some(*index) });
         }
-        let index = hierarchies.read(&membership).ok().map(|reading| {
-            for problem in &reading.problems {
-                tracing::debug!(%problem, "cgroup value is missing");
+        let reading = match hierarchies.read(&membership) {
+            Ok(reading) => reading,
+            Err(gone) => {
+                tracing::debug!(pid, %gone, "cgroup is no more");
+                *self.errors.entry("removed").or_default() += 1;
+                return Some(Place { path, owner, index: None });
             }
-            let mut view = view(path.clone(), owner.clone(), reading);
-            let recent = self.recent.entry(membership.clone()).or_default();
-            recent.push(sample(&view, self.epoch.elapsed().as_secs_f64()));
-            view.recent = recent.to_vec();
-            self.views.push(view);
-            self.views.len() - 1
-        });
-        if let Some(index) = index {
-            self.index.insert(membership, index);
+        };
+        for problem in &reading.problems {
+            tracing::debug!(%problem, "cgroup value is missing");
+            *self.errors.entry(problem.reason.name()).or_default() += 1;
         }
-        Place { path, owner, index }
+        let mut view = view(path.clone(), owner.clone(), reading);
+        let recent = self.recent.entry(membership.clone()).or_default();
+        recent.push(sample(&view, self.epoch.elapsed().as_secs_f64()));
+        view.recent = recent.to_vec();
+        self.views.push(view);
+        let index = self.views.len() - 1;
+        self.index.insert(membership, index);
+        Some(Place { path, owner, index: Some(index) })
+    }
+
+    /// What could not be read so far, by reason.
+    pub(super) fn errors(&self) -> BTreeMap<&'static str, u64> {
+        self.errors.clone()
     }
 
     /// The cgroups of this tick.
@@ -105,6 +135,7 @@ fn view(path: Arc<str>, owner: Owner, reading: Reading) -> CgroupView {
         hugetlb: reading.hugetlb,
         cpuset_cpus: reading.cpuset_cpus,
         pressure: reading.pressure,
+        problems: reading.problems,
         recent: Vec::new(),
     }
 }

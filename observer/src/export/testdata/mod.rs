@@ -255,7 +255,7 @@ fn limited() -> CgroupView {
         refused: Some(3),
         ..Pids::default()
     });
-    cgroup.io = Some(Io { weight: Some(50), default_weight: Some(100) });
+    cgroup.io = Some(Io { weight: Some(50), default_weight: Some(100), ..Io::default() });
     cgroup.cpuset_cpus = Some(8);
     cgroup.hugetlb = vec![HugePages {
         size: "2MB",
@@ -290,6 +290,7 @@ fn observer() -> ObserverView {
         probe_hits: BTreeMap::from([("create", 380_200), ("exit", 12_666)]),
         events_lost: BTreeMap::from([("counts_full", 0), ("execs_full", 3)]),
         snapshot_errors: BTreeMap::from([("deadline", 1)]),
+        cgroup_errors: BTreeMap::from([("removed", 2)]),
         snapshot_durations: durations,
         series_folded: 4,
         features: BTreeMap::from([("probes", true), ("exec_events", false)]),
