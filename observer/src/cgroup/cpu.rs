@@ -45,11 +45,14 @@ pub(super) fn read(
     }
     let mut values = Cpu::default();
     if let Some(group) = cpuacct {
-        values.usage_seconds = settle(usage(reader, group))?;
+        (values.usage_seconds, values.throttling) = usage(reader, group)?;
     }
     if let Some(group) = cpu {
         values.limit_cores = settle(effective_limit(reader, group))?;
-        values.throttling = settle(throttling(reader, group, 0))?;
+        // In v2 the CPU time's file has it, which was read above.
+        if group.version() == Version::V1 || cpuacct.is_none_or(|other| other.version() == Version::V1) {
+            values.throttling = settle(throttling(reader, group, 0))?;
+        }
         let binding = values.limit_cores.as_ref().map_or(0, |limit| limit.level as usize);
         if binding != 0 {
             values.binding_throttling = settle(throttling(reader, group, binding))?;
@@ -61,10 +64,18 @@ pub(super) fn read(
     Ok(Some(values))
 }
 
-fn usage(reader: &mut Reader<'_>, group: Group<'_>) -> Value<f64> {
+/// CPU time, and in v2, where the same file has it, throttling.
+fn usage(reader: &mut Reader<'_>, group: Group<'_>) -> Result<(Option<f64>, Option<Throttling>), Gone> {
     match group.version() {
-        Version::V1 => reader.get(group, 0, "cpuacct.usage", |text| Ok(Some(number(text)? as f64 / 1e9))),
-        Version::V2 => reader.get(group, 0, "cpu.stat", v2_usage),
+        Version::V1 => {
+            let usage: Value<f64> =
+                reader.get(group, 0, "cpuacct.usage", |text| Ok(Some(number(text)? as f64 / 1e9)));
+            Ok((settle(usage)?, None))
+        }
+        Version::V2 => {
+            let both = |text: &str| Ok(Some((v2_usage(text)?, stat(text, "throttled_usec", 1e6)?)));
+            Ok(settle(reader.get(group, 0, "cpu.stat", both))?.unwrap_or_default())
+        }
     }
 }
 

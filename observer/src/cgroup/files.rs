@@ -20,8 +20,10 @@ const LAST: usize = 2048;
 
 /// Age up to which the text of a setting will do. Each file is read anew between half of it and all of it.
 const SLOW: Duration = Duration::from_secs(60);
-/// Longest text of a setting that is remembered.
-const MAX_SETTING: usize = 256;
+/// Longest text of a setting that is remembered; `memory.stat` of v1 has a thousand bytes.
+const MAX_SETTING: usize = 2048;
+/// Bytes of texts that are remembered, at which all are forgotten.
+const MAX_REMEMBERED: usize = 16 << 20;
 /// Settings remembered at most: some ten for each of thousands of groups.
 const MAX_SETTINGS: usize = 1 << 16;
 
@@ -37,6 +39,10 @@ pub(super) struct Files {
     full_until: u64,
     text: Vec<u8>,
     settings: HashMap<Box<[u8]>, Setting>,
+    /// Bytes that were remembered since all was forgotten.
+    remembered: usize,
+    /// Texts that several groups share, while a sweep lasts.
+    shared: Option<HashMap<Box<[u8]>, Box<[u8]>>>,
 }
 
 /// The text of a setting; `None` when there is no such file.
@@ -77,6 +83,8 @@ impl Files {
             full_until: 0,
             text: Vec::new(),
             settings: HashMap::new(),
+            remembered: 0,
+            shared: None,
         }
     }
 
@@ -97,6 +105,26 @@ impl Files {
             read = self.read_once(path);
         }
         read.map(|()| self.text.as_slice())
+    }
+
+    /// From now on [`Self::read_shared`] reads each file once.
+    pub(super) fn begin_sweep(&mut self) {
+        self.shared = Some(HashMap::new());
+    }
+
+    /// Forgets what was shared.
+    pub(super) fn end_sweep(&mut self) {
+        self.shared = None;
+    }
+
+    /// The text of a file of a group that others are below: as it is now, or as it was earlier in this sweep.
+    pub(super) fn read_shared(&mut self, path: &[u8]) -> Result<&[u8], Failure> {
+        if !self.shared.as_ref().is_some_and(|shared| shared.contains_key(path)) {
+            self.read(path)?;
+            let Some(shared) = &mut self.shared else { return Ok(&self.text) };
+            shared.insert(path.into(), self.text.as_slice().into());
+        }
+        self.shared.as_ref().and_then(|shared| shared.get(path)).map(AsRef::as_ref).ok_or(Failure::Absent)
     }
 
     /// The text of a file that is set by people, or grows slowly: up to a minute old, and not kept open.
@@ -130,9 +158,11 @@ impl Files {
         if self.settings.len() >= MAX_SETTINGS {
             self.settings.retain(|_, setting| setting.due > now);
         }
-        if self.settings.len() >= MAX_SETTINGS {
+        if self.settings.len() >= MAX_SETTINGS || self.remembered >= MAX_REMEMBERED {
             self.settings.clear();
+            self.remembered = 0;
         }
+        self.remembered += text.as_ref().map_or(0, |text| text.len());
         // Spread, so that not all are due in one sweep.
         let spread =
             path.iter().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte)));

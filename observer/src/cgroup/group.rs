@@ -38,6 +38,11 @@ impl Group<'_> {
         self.path.iter().filter(|&&byte| byte == b'/').count()
     }
 
+    /// Levels that may have limits, its own included: the hierarchy's root has none.
+    pub(super) fn levels(&self) -> usize {
+        (self.depth() + usize::from(!self.hierarchy.whole)).min(MAX_LEVELS)
+    }
+
     /// Path of the ancestor `level` levels up, below the mount.
     fn ancestor(&self, level: usize) -> &[u8] {
         let mut path = self.path;
@@ -100,7 +105,8 @@ impl<'a> Reader<'a> {
         file: &'static str,
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
     ) -> Value<T> {
-        self.read(group, level, file, parse, Files::read)
+        let read = if level == 0 { Files::read } else { Files::read_shared };
+        self.read(group, level, file, parse, read)
     }
 
     /// Reads a file of which a text of the last minute will do: a setting that people change, or a peak.

@@ -259,6 +259,24 @@ fn a_moved_process_has_another_membership() {
     assert_eq!((tasks(&from), tasks(&to)), (Some(0), Some(1)));
 }
 
+/// A process that has ended and wasn't waited for is nowhere, whatever root group v1 shows it in.
+#[test]
+fn a_zombie_is_in_no_group() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    scratch.group("/z");
+    let process = scratch.start("/z", "exit");
+    let stat = format!("/proc/{}/stat", process.id());
+    while !std::fs::read_to_string(&stat).expect("not waited for").contains(") Z ") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    match scratch.hierarchies.membership(process.id()) {
+        Err(CgroupError::Exited { pid }) => assert_eq!(pid, process.id()),
+        // v2 shows a zombie's group until it has been waited for.
+        Ok(membership) => assert_eq!(**membership.path(), scratch.shown("/z")),
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// The unified hierarchy of a hybrid machine, read alone, gives CPU time from v2's files.
 #[test]
 fn the_unified_hierarchy_counts_cpu_time() {
