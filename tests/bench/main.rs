@@ -5,9 +5,11 @@
 mod idle;
 mod inspect;
 mod kernel;
+mod node;
 mod probe_cost;
 mod report;
 mod snapshot;
+mod turnover;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -31,11 +33,14 @@ struct Args {
 type Bench = fn(&mut Report, bool) -> Result<()>;
 
 /// `inspect` comes first: a child's peak memory is at least its parent's when it was started.
-const NAMES: [(&str, Bench); 4] = [
+const NAMES: [(&str, Bench); 7] = [
     ("inspect", inspect::run),
     ("probe-cost", probe_cost::run),
     ("snapshot", snapshot::run),
     ("idle", idle::run),
+    ("node", node::run),
+    ("scrape", node::scrape),
+    ("turnover", turnover::run),
 ];
 
 fn main() -> Result<()> {
