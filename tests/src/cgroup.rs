@@ -32,10 +32,21 @@ impl Child {
         Self::create_below(self.root.clone(), &self.path)
     }
 
+    /// Makes a group of that name below this one.
+    ///
+    /// # Errors
+    /// When groups may not be made.
+    pub fn named(&self, name: &str) -> Result<Self> {
+        Self::make(self.root.clone(), self.path.join(name))
+    }
+
     fn create_below(root: PathBuf, parent: &Path) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("observer-test-{}-{number}", process::id()));
+        Self::make(root, parent.join(format!("observer-test-{}-{number}", process::id())))
+    }
+
+    fn make(root: PathBuf, path: PathBuf) -> Result<Self> {
         fs::create_dir(&path).with_context(|| format!("cannot make the cgroup {}", path.display()))?;
         Ok(Self { root, path })
     }
@@ -111,7 +122,7 @@ impl Drop for Child {
 }
 
 /// Where a v1 controller, or the v2 hierarchy that has it, is mounted.
-fn mount_of(controller: &str) -> Option<PathBuf> {
+pub(crate) fn mount_of(controller: &str) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {
         let words: Vec<_> = line.split(' ').collect();

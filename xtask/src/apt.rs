@@ -32,6 +32,28 @@ pub(crate) fn download(package: &str, folder: &Path) -> Result<PathBuf> {
         update()?;
         fetch()?;
     }
+    fetched(package, folder)
+}
+
+/// Fetches a package's file from Debian unstable into a folder. The machine's own lists stay as they are.
+pub(crate) fn download_unstable(package: &str, folder: &Path) -> Result<PathBuf> {
+    let lists = folder.join("lists");
+    fs::create_dir_all(lists.join("partial"))?;
+    fs::write(folder.join("sources.list"), "deb http://deb.debian.org/debian sid main\n")?;
+    let own = |name: &str, value: &Path| format!("-oDir::{name}={}", value.display());
+    let options = [
+        own("Etc::SourceList", &folder.join("sources.list")),
+        own("Etc::SourceParts", Path::new("/nonexistent")),
+        own("State::Lists", &lists),
+        own("Cache", &folder.join("cache")),
+    ];
+    let run = |args: &[&str]| process::output(apt_get(args).args(&options).current_dir(folder));
+    run(&["-qq", "update"])?;
+    run(&["-qq", "download", package])?;
+    fetched(package, folder)
+}
+
+fn fetched(package: &str, folder: &Path) -> Result<PathBuf> {
     let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
     let file = files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"));
     file.with_context(|| format!("apt-get left no file of {package}"))
