@@ -6,9 +6,11 @@ mod cgroups;
 mod idle;
 mod inspect;
 mod kernel;
+mod node;
 mod probe_cost;
 mod report;
 mod snapshot;
+mod turnover;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -32,12 +34,15 @@ struct Args {
 type Bench = fn(&mut Report, bool) -> Result<()>;
 
 /// `inspect` comes first: a child's peak memory is at least its parent's when it was started.
-const NAMES: [(&str, Bench); 5] = [
+const NAMES: [(&str, Bench); 8] = [
     ("inspect", inspect::run),
     ("probe-cost", probe_cost::run),
     ("snapshot", snapshot::run),
     ("cgroups", cgroups::run),
     ("idle", idle::run),
+    ("node", node::run),
+    ("scrape", node::scrape),
+    ("turnover", turnover::run),
 ];
 
 fn main() -> Result<()> {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::rates::cpu_rates;
 use super::settings::Runtime;
+use super::shown;
 use crate::model::view::{CallsiteView, CgroupView, Limit, ProbesView, TargetView, View};
 use crate::text::printable;
 
@@ -232,7 +233,7 @@ pub fn attach<'a>(previous: Option<&View>, view: &'a View, pid: u32) -> Option<A
     Some(AttachLine {
         time: view.taken_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         pid,
-        reason: safe(&target.reason),
+        reason: shown(&target.reason),
         goroutines: goroutines.map(|counts| counts.user),
         system_goroutines: goroutines.map(|counts| counts.system),
         complete: goroutines.map(|counts| counts.complete),
@@ -257,20 +258,20 @@ fn row<'a>(view: &'a View, target: &'a TargetView) -> ListRow<'a> {
         start_time: target.start_time,
         process: printable(&target.process),
         exe: printable(&target.exe),
-        go_version: safe(&target.go_version),
+        go_version: shown(&target.go_version),
         state: target.state.name(),
-        reason: safe(&target.reason),
+        reason: shown(&target.reason),
         goroutines: target.goroutines.as_ref().map(|counts| counts.user),
         gomaxprocs: target.runtime.as_ref().and_then(|runtime| runtime.gomaxprocs),
         cpu_limit_cores: cpu.and_then(|cpu| Some(cpu.limit_cores.as_ref()?.value)),
         memory_limit_bytes: memory.and_then(|memory| Some(memory.limit_bytes.as_ref()?.value)),
         memory_usage_bytes: memory.and_then(|memory| memory.usage_bytes),
-        namespace: safe(&target.owner.namespace),
-        pod: safe(&target.owner.pod),
-        container: safe(&target.owner.container),
-        unit: safe(&target.owner.unit),
-        slice: safe(&target.slice),
-        container_id: safe(&target.container_id),
+        namespace: shown(&target.owner.namespace),
+        pod: shown(&target.owner.pod),
+        container: shown(&target.owner.container),
+        unit: shown(&target.owner.unit),
+        slice: shown(&target.slice),
+        container_id: shown(&target.container_id),
     }
 }
 
@@ -338,10 +339,6 @@ fn limit<T: Copy>(limit: Option<&Limit<T>>) -> (Option<T>, Option<Cow<'_, str>>)
 
 fn reasons(reasons: &BTreeMap<Arc<str>, u64>) -> BTreeMap<Cow<'_, str>, u64> {
     reasons.iter().map(|(reason, count)| (printable(reason), *count)).collect()
-}
-
-fn safe(text: &Option<Arc<str>>) -> Option<Cow<'_, str>> {
-    text.as_deref().map(printable)
 }
 
 #[cfg(test)]
