@@ -7,9 +7,12 @@ use nix::sys::time::TimeValLike;
 use observer::cgroup::{Hierarchies, Membership};
 use observer_tests::cgroup::Child;
 use std::process::{Child as Process, Command};
+use std::thread::sleep;
+use std::time::Duration;
 
 const BENCH: &str = "cgroups";
 const GROUPS: usize = 500;
+const SECOND: Duration = Duration::from_secs(1);
 /// Controllers in which tests may make groups, as far as they are there.
 const CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "pids", "blkio", "io", "hugetlb"];
 
@@ -27,13 +30,20 @@ pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
     let mut hierarchies = Hierarchies::discover()?;
     let groups = populate(&parents, &hierarchies)?;
     sweep(&mut hierarchies, &groups.memberships)?;
-    let mut times = Vec::new();
-    for _ in 0..rounds {
-        let before = cpu_milliseconds()?;
-        sweep(&mut hierarchies, &groups.memberships)?;
-        times.push(cpu_milliseconds()? - before);
-    }
-    report.goal(BENCH, format!("sweep over {GROUPS} groups: CPU"), median(times)?, "ms", Goal::AtMost(10.0));
+    let mut measure = |pause: Duration, rounds: u32| -> Result<f64> {
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            sleep(pause);
+            let before = cpu_milliseconds()?;
+            sweep(&mut hierarchies, &groups.memberships)?;
+            times.push(cpu_milliseconds()? - before);
+        }
+        median(times)
+    };
+    let what = format!("sweep over {GROUPS} idle groups: CPU");
+    report.goal(BENCH, format!("{what}, every second"), measure(SECOND, rounds)?, "ms", Goal::AtMost(10.0));
+    // Limits are read anew as well, and some of what is read once a minute.
+    report.add(BENCH, format!("{what}, every 6 s"), measure(6 * SECOND, rounds.min(5))?, "ms");
     report.add(BENCH, "control files kept open", hierarchies.open_files() as f64, "");
     Ok(())
 }

@@ -54,7 +54,7 @@ fn a_throttled_burst() -> Result<()> {
         return Ok(());
     }
     let group = Child::create("cpu")?;
-    group.set_cpu_quota(50_000)?;
+    group.set_cpu_quota(20_000)?;
     let path = build("incident", Go::USUAL, Variant::Static)?;
     let burst = Fixture::spawn(Command::new(path).arg("burst").env("GOMAXPROCS", "8"))?;
     group.add(burst.pid())?;
@@ -77,7 +77,7 @@ fn a_throttled_burst() -> Result<()> {
             "{found}"
         );
     }
-    assert_eq!(found["cpu_limit_cores"], 0.5);
+    assert_eq!(found["cpu_limit_cores"], 0.2);
     assert_eq!(found["limit_set_by"], group.name());
     let (share, periods) = (found["throttled_periods_ratio"].as_f64(), found["periods"].as_f64());
     let counted = share.zip(periods).map(|(share, periods)| share * periods).context("no numbers")?;

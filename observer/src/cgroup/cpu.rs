@@ -35,10 +35,10 @@ pub struct Throttling {
 }
 
 /// Reads the values of the cpu and the cpuacct group, which differ on v1; `None` when there is neither.
-pub(super) fn read(
-    reader: &mut Reader<'_>,
-    cpu: Option<Group<'_>>,
-    cpuacct: Option<Group<'_>>,
+pub(super) fn read<'a>(
+    reader: &mut Reader<'a>,
+    cpu: Option<Group<'a>>,
+    cpuacct: Option<Group<'a>>,
 ) -> Result<Option<Cpu>, Gone> {
     if cpu.is_none() && cpuacct.is_none() {
         return Ok(None);
@@ -65,16 +65,16 @@ pub(super) fn read(
 }
 
 /// CPU time, and in v2, where the same file has it, throttling.
-fn usage(reader: &mut Reader<'_>, group: Group<'_>) -> Result<(Option<f64>, Option<Throttling>), Gone> {
+fn usage<'a>(reader: &mut Reader<'a>, group: Group<'a>) -> Result<(Option<f64>, Option<Throttling>), Gone> {
     match group.version() {
         Version::V1 => {
             let usage: Value<f64> =
-                reader.get(group, 0, "cpuacct.usage", |text| Ok(Some(number(text)? as f64 / 1e9)));
+                reader.cpu_time(group, "cpuacct.usage", |text| Ok(Some(number(text)? as f64 / 1e9)));
             Ok((settle(usage)?, None))
         }
         Version::V2 => {
             let both = |text: &str| Ok(Some((v2_usage(text)?, stat(text, "throttled_usec", 1e6)?)));
-            Ok(settle(reader.get(group, 0, "cpu.stat", both))?.unwrap_or_default())
+            Ok(settle(reader.cpu_time(group, "cpu.stat", both))?.unwrap_or_default())
         }
     }
 }
@@ -82,13 +82,13 @@ fn usage(reader: &mut Reader<'_>, group: Group<'_>) -> Result<(Option<f64>, Opti
 fn effective_limit(reader: &mut Reader<'_>, group: Group<'_>) -> Value<Limit<f64>> {
     match group.version() {
         Version::V1 => reader.effective(group, "cpu.cfs_quota_us", |reader, level| {
-            let Some(quota) = reader.get(group, level, "cpu.cfs_quota_us", v1_quota)? else {
+            let Some(quota) = reader.limit(group, level, "cpu.cfs_quota_us", v1_quota)? else {
                 return Ok(None);
             };
-            reader.get(group, level, "cpu.cfs_period_us", |text| cores(quota, number(text)?))
+            reader.limit(group, level, "cpu.cfs_period_us", |text| cores(quota, number(text)?))
         }),
         Version::V2 => {
-            reader.effective(group, "cpu.max", |reader, level| reader.get(group, level, "cpu.max", v2_max))
+            reader.effective(group, "cpu.max", |reader, level| reader.limit(group, level, "cpu.max", v2_max))
         }
     }
 }
@@ -114,7 +114,7 @@ fn throttling(reader: &mut Reader<'_>, group: Group<'_>, level: usize) -> Value<
         Version::V1 => ("throttled_time", 1e9),
         Version::V2 => ("throttled_usec", 1e6),
     };
-    reader.get(group, level, "cpu.stat", |text| stat(text, time, per_second))
+    reader.count(group, level, "cpu.stat", |text| stat(text, time, per_second))
 }
 
 /// `cpu.cfs_quota_us`: microseconds, −1 = unlimited.

@@ -215,15 +215,23 @@ impl Hierarchies {
     /// # Errors
     /// [`Gone`] when one of the groups has been removed.
     pub fn read(&mut self, membership: &Membership) -> Result<Reading, Gone> {
-        let mut reader = Reader::new(&mut self.files, membership.path());
-        let reading = read_all(&self.list, membership, &mut reader, &self.huge_pages);
-        match reading {
-            Ok(reading) => Ok(Reading { problems: reader.into_problems(), ..reading }),
-            Err(gone) => {
-                self.close(membership);
-                Err(gone)
-            }
+        let mut reading = self.read_once(membership);
+        if self.files.renewed() {
+            // What was read before that was found out may be the old group's.
+            self.close(membership);
+            reading = self.read_once(membership);
         }
+        if reading.is_err() {
+            self.close(membership);
+        }
+        reading
+    }
+
+    fn read_once(&mut self, membership: &Membership) -> Result<Reading, Gone> {
+        self.files.begin_reading();
+        let mut reader = Reader::new(&mut self.files, membership.path());
+        let reading = read_all(&self.list, membership, &mut reader, &self.huge_pages)?;
+        Ok(Reading { problems: reader.into_problems(), ..reading })
     }
 
     /// Closes the files of a membership's own groups.
@@ -242,10 +250,10 @@ impl Hierarchies {
 }
 
 /// Reads each controller's values.
-fn read_all(
-    list: &[Hierarchy],
-    membership: &Membership,
-    reader: &mut Reader<'_>,
+fn read_all<'a>(
+    list: &'a [Hierarchy],
+    membership: &'a Membership,
+    reader: &mut Reader<'a>,
     huge_pages: &[&'static hugetlb::Size],
 ) -> Result<Reading, Gone> {
     let mut group = |controller| {

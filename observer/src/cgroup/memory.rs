@@ -136,7 +136,7 @@ fn v2_settings(reader: &mut Reader<'_>, group: Group<'_>, memory: &mut Memory) -
 
 /// The hard limit of one level, if it counts for the own group.
 fn at_level(reader: &mut Reader<'_>, group: Group<'_>, level: usize, file: &'static str) -> Value<u64> {
-    let Some(value) = reader.get(group, level, file, limit)? else { return Ok(None) };
+    let Some(value) = reader.limit(group, level, file, limit)? else { return Ok(None) };
     passed_up(reader, group, level, value)
 }
 
@@ -152,12 +152,12 @@ fn passed_up(reader: &mut Reader<'_>, group: Group<'_>, level: usize, value: u64
 
 fn events(reader: &mut Reader<'_>, group: Group<'_>, level: usize) -> Result<MemoryEvents, Gone> {
     let events: Value<MemoryEvents> = match group.version() {
-        Version::V2 => reader.get(group, level, "memory.events", v2_events),
+        Version::V2 => reader.count(group, level, "memory.events", v2_events),
         Version::V1 => {
             return Ok(MemoryEvents {
-                max: settle(reader.get(group, level, "memory.failcnt", |text| number(text).map(Some)))?,
+                max: settle(reader.count(group, level, "memory.failcnt", |text| number(text).map(Some)))?,
                 oom_kill: settle(
-                    reader.get(group, level, "memory.oom_control", |text| keyed(text, "oom_kill")),
+                    reader.count(group, level, "memory.oom_control", |text| keyed(text, "oom_kill")),
                 )?,
                 ..MemoryEvents::default()
             });

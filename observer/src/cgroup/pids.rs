@@ -28,14 +28,14 @@ pub(super) fn read(reader: &mut Reader<'_>, group: Group<'_>) -> Result<Pids, Go
         settle(reader.get(group, level, "pids.current", |text| number(text).map(Some)))
     };
     let limit = settle(
-        reader.effective(group, "pids.max", |reader, level| reader.get(group, level, "pids.max", limit)),
+        reader.effective(group, "pids.max", |reader, level| reader.limit(group, level, "pids.max", limit)),
     )?;
     // Where nothing limits, nothing is refused any more.
     let limited = limit.is_some();
     let refused = |reader: &mut Reader<'_>, level| {
         let parse = |text: &str| keyed(text, "max");
         settle(match limited {
-            true => reader.get(group, level, "pids.events", parse),
+            true => reader.count(group, level, "pids.events", parse),
             false => reader.slow(group, level, "pids.events", parse),
         })
     };
