@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::executables::{self, Executable, Recognised};
-use crate::discover::environment::Environment;
+use crate::discover::environment::{Environment, debug_setting};
 use crate::discover::process;
 use crate::export::profile::{End, Rendering, Subject};
 use crate::gobin::GoBinary;
@@ -188,7 +188,7 @@ fn read(mut reader: Reader, pid: u32, patience: Duration, stop: &AtomicBool, to:
     let process = ProcessMemory(pid);
     let memory = Stoppable::new(&process, stop);
     let result = reader.begin(&memory, Instant::now() + patience).and_then(|(reasons, descriptors)| {
-        to.send(Message::Begin(reasons.clone(), descriptors, Environment::read(pid))).ok();
+        to.send(Message::Begin(reasons.clone(), descriptors, Environment::read(pid).unwrap_or_default())).ok();
         reader.stacks(&memory, &reasons, &mut |chunk| to.send(Message::Chunk(chunk)).is_ok())
     });
     let last = match result {
@@ -201,15 +201,9 @@ fn read(mut reader: Reader, pid: u32, patience: Duration, stop: &AtomicBool, to:
 /// Whether a program writes labels into its tracebacks: by its environment, else by its build, else by its
 /// version (`tracebacklabels` in `src/runtime/runtime1.go`).
 fn shows_labels(binary: &GoBinary, environment: &Environment) -> bool {
-    let of = |settings: &str| {
-        let mut values = settings.split(',').filter_map(|setting| setting.strip_prefix("tracebacklabels="));
-        values.next_back().map(|value| value == "1")
-    };
-    let started_with = environment.godebug.as_ref().and_then(Option::as_deref).and_then(of);
-    let built_with = || {
-        let mut settings = binary.build.settings.iter();
-        settings.find(|(key, _)| key == "DefaultGODEBUG").and_then(|(_, value)| of(value))
-    };
+    const NAME: &str = "tracebacklabels";
+    let built_with = || debug_setting(binary.build.setting("DefaultGODEBUG")?, NAME);
+    let set = environment.debug(NAME).or_else(built_with);
     let minor = binary.version.minor;
-    minor >= 26 && started_with.or_else(built_with).unwrap_or(minor >= 27)
+    minor >= 26 && set.map_or(minor >= 27, |value| value == "1")
 }

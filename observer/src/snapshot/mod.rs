@@ -12,6 +12,7 @@ pub mod marks;
 pub mod memory;
 pub mod reader;
 pub mod runtime;
+pub mod sources;
 mod stack_memory;
 pub mod stacks;
 mod unwind;
