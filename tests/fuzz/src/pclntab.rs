@@ -3,13 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
+use observer::gobin::GoBinary;
 use observer::gobin::frames::Frames;
 use observer::gobin::places::Places;
 use observer::gobin::source::Source;
 
 use crate::counted::examine;
 use crate::input::Input;
-use crate::program::{Program, read_from};
+use crate::program::{Bytes, Program};
 use crate::random::Random;
 
 /// Bytes of one patch.
@@ -18,44 +19,27 @@ const MAX_PATCH: usize = 64;
 const MAX_PATCHES: usize = 32;
 
 /// A program's file, and what stands in it instead.
-struct Patched<'a> {
-    program: &'a Program,
-    patches: Vec<(u64, &'a [u8])>,
+struct Patched {
+    file: Arc<Bytes>,
+    patches: Vec<(u64, Vec<u8>)>,
 }
 
-impl Source for Patched<'_> {
+impl Source for Patched {
     fn size(&self) -> u64 {
-        self.program.file.size()
+        self.file.size()
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.program.file.read_at(offset, buf)?;
-        apply(&self.patches, offset, buf);
-        Ok(())
-    }
-}
-
-fn apply(patches: &[(u64, &[u8])], offset: u64, buf: &mut [u8]) {
-    for (at, bytes) in patches {
-        for (index, byte) in bytes.iter().enumerate() {
-            let place = at.wrapping_add(index as u64).wrapping_sub(offset);
-            if let Some(place) = usize::try_from(place).ok().and_then(|place| buf.get_mut(place)) {
-                *place = *byte;
+        self.file.read_at(offset, buf)?;
+        for (at, bytes) in &self.patches {
+            for (index, byte) in bytes.iter().enumerate() {
+                let place = at.wrapping_add(index as u64).wrapping_sub(offset);
+                if let Some(place) = usize::try_from(place).ok().and_then(|place| buf.get_mut(place)) {
+                    *place = *byte;
+                }
             }
         }
-    }
-}
-
-/// A patched file that outlives its input.
-struct Owned(Vec<u8>);
-
-impl Source for Owned {
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        read_from(&self.0, offset, buf).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        Ok(())
     }
 }
 
@@ -68,10 +52,10 @@ pub(crate) fn run(programs: &[Program], data: &[u8]) {
     while !input.0.is_empty() && patches.len() < MAX_PATCHES {
         let at = place(program, input.u8(), u64::from(input.u32()));
         let length = usize::from(input.u8()) % (MAX_PATCH + 1);
-        patches.push((at, input.bytes(length)));
+        patches.push((at, input.bytes(length).to_vec()));
     }
-    let source = Patched { program, patches };
-    if let Ok(binary) = examine(&source, random, "patched program") {
+    let source = Arc::new(Patched { file: program.file.clone(), patches });
+    if let Ok(binary) = examine(&*source, random, "patched program") {
         frames(&source, binary, random);
     }
     // What a table says can change behind the analysis's back, where the file is replaced in place.
@@ -93,10 +77,8 @@ fn place(program: &Program, kind: u8, offset: u64) -> u64 {
 }
 
 /// Asks for everything that a profile asks for, at addresses all over the text.
-fn frames(source: &Patched<'_>, binary: observer::gobin::GoBinary, random: &mut Random) {
-    let mut file = source.program.file.0.clone();
-    apply(&source.patches, 0, &mut file);
-    let (file, binary) = (Arc::new(Owned(file)), Arc::new(binary));
+fn frames(file: &Arc<Patched>, binary: GoBinary, random: &mut Random) {
+    let binary = Arc::new(binary);
     let module = &binary.module;
     let span = module.text_end.saturating_sub(module.text).max(1);
     let pcs: Vec<u64> = (0..16).map(|_| module.text.wrapping_add(random.below(span))).collect();
