@@ -60,10 +60,17 @@ impl Suites {
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(part))?;
         }
+        let mut mirrors = mirrors()?;
+        if mirrors.trim().is_empty() {
+            // A fresh image has no lists yet.
+            self::update()?;
+            mirrors = self::mirrors()?;
+        }
         let line = |(archive, suite): &(&str, &str)| {
-            format!("deb [signed-by={KEYRING}] http://deb.debian.org/{archive} {suite} main\n")
+            let mirror = mirror(&mirrors, archive)?;
+            Ok(format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
         };
-        fs::write(folder.join("sources.list"), suites.iter().map(line).collect::<String>())?;
+        fs::write(folder.join("sources.list"), suites.iter().map(line).collect::<Result<String>>()?)?;
         let path = folder.display();
         let options = [
             format!("Dir::Etc::SourceList={path}/sources.list"),
@@ -91,6 +98,17 @@ impl Suites {
     pub(crate) fn download(&self, package: &str, folder: &Path) -> Result<PathBuf> {
         fetch(&self.options, package, folder)
     }
+}
+
+/// Where this machine gets packages from, a line each.
+fn mirrors() -> Result<String> {
+    process::output(&mut apt_get(&["indextargets", "--format", "$(REPO_URI)"]))
+}
+
+/// Where this machine gets an archive from.
+fn mirror<'a>(known: &'a str, archive: &str) -> Result<&'a str> {
+    let same = |uri: &&str| uri.trim_end_matches('/').rsplit('/').next() == Some(archive);
+    known.lines().find(same).with_context(|| format!("apt's sources don't name the archive {archive}"))
 }
 
 fn update() -> Result<()> {

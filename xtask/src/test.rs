@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo};
-use crate::{build, setup, toolchain, vm};
+use crate::{build, setup, toolchain, tools, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -62,7 +62,7 @@ fn guests(binary: &Path, strict: bool) -> Result<()> {
 /// `PATH`, and behind it the tools that the set-up fetched.
 fn path() -> Result<OsString> {
     let own = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&own).chain([toolchain::cache().join("bin")]);
+    let folders = std::env::split_paths(&own).chain([tools::folder()]);
     Ok(std::env::join_paths(folders)?)
 }
 

@@ -20,6 +20,8 @@ use crate::text::printable_bytes;
 
 /// How much longer than its deadline a snapshot is waited for: a system call that is under way ends late.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long a target's environment is waited for; usually it is there in microseconds.
+const MOMENT: Duration = Duration::from_millis(20);
 /// Names that are kept per target.
 const MAX_NAMES: usize = 16 << 10;
 /// Longest text of a target that is kept.
@@ -43,6 +45,16 @@ pub(super) enum Probing {
 /// Goes to a worker for a snapshot and comes back from it.
 type Pass = (Box<Reader>, Result<Snapshot, SnapshotError>);
 
+/// What the environment said when the process started.
+enum Environ {
+    /// Nobody has read it yet.
+    Unread,
+    /// Reading it is late.
+    Late(Late<Option<Environment>>),
+    /// `None` = it can't be read.
+    Read(Option<Environment>),
+}
+
 enum Reading {
     Ready(Box<Reader>),
     /// A pass is late; it may come back.
@@ -59,8 +71,12 @@ pub(super) struct Target {
     pub(super) slot: u64,
     /// Seconds since the epoch at which it started.
     pub(super) start_time: f64,
+    /// Its process id in its own PID namespace, if that is another one than ours.
+    pub(super) inner_pid: Option<u32>,
     /// Whose totals its counts are booked to.
     pub(super) workload: Workload,
+    /// Whether it is to be observed; `None` while that depends on a name that is awaited.
+    pub(super) wanted: Option<bool>,
     /// Path of its executable, fit to show.
     pub(super) exe: Arc<str>,
     /// Its Go version, if known.
@@ -75,8 +91,7 @@ pub(super) struct Target {
     pub(super) failed_attempts: u32,
     /// What it did so far.
     pub(super) history: History,
-    /// What its environment said when it started.
-    pub(super) environment: Environment,
+    environment: Environ,
     /// Names of its callsites.
     pub(super) names: FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
     reading: Reading,
@@ -119,7 +134,9 @@ impl Target {
             identity,
             slot,
             start_time: process::start_time(&identity),
+            inner_pid: process::inner_pid(identity.pid),
             workload: Workload { owner: Owner::default(), process: safe(base).into() },
+            wanted: Some(true),
             exe: safe(&exe).into(),
             go_version: version.map(|version| safe(version).into()),
             executable: None,
@@ -127,10 +144,31 @@ impl Target {
             probing: Probing::Off,
             failed_attempts: 0,
             history: History::default(),
-            environment: Environment::default(),
+            environment: Environ::Unread,
             names: FxHashMap::default(),
             reading: Reading::Never(reason.into()),
             naming: None,
+        }
+    }
+
+    /// What its environment said when it started, as soon as the kernel has read it: that takes as long as the
+    /// target's memory takes to answer, and is waited for only a moment.
+    pub(super) fn environment(&mut self, worker: &mut Worker) -> Option<&Environment> {
+        let pid = self.identity.pid;
+        let read = match &self.environment {
+            Environ::Read(_) => None,
+            Environ::Unread => Some(worker.run(MOMENT, move || Environment::read(pid))),
+            Environ::Late(late) => late.poll().map_or(Some(Ok(None)), |read| read.map(Ok)),
+        };
+        match read {
+            Some(Ok(read)) => self.environment = Environ::Read(read),
+            Some(Err(Failure::Late(late))) => self.environment = Environ::Late(late),
+            Some(Err(Failure::Panicked)) => self.environment = Environ::Read(None),
+            None => {}
+        }
+        match &self.environment {
+            Environ::Read(environment) => environment.as_ref(),
+            Environ::Unread | Environ::Late(_) => None,
         }
     }
 

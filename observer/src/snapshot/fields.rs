@@ -50,6 +50,9 @@ pub(super) enum Parsed {
     Torn,
 }
 
+/// The largest stack that is believed; Go's own bound is 1 GiB unless the program changes it.
+const MAX_STACK: u64 = 4 << 30;
+
 /// `_Gscan`: the garbage collector looks at the goroutine's stack.
 const SCAN: u32 = 0x1000;
 
@@ -117,7 +120,14 @@ impl Fields {
             tracking: bytes[self.tracking],
             gopc: le64(&bytes[self.gopc..]),
             entry: le64(&bytes[self.entry..]),
+            stack: self.stack_size(bytes),
+            locked: le64(&bytes[self.locked..]) != 0,
         })
+    }
+
+    fn stack_size(&self, bytes: &[u8]) -> u64 {
+        let (low, high) = (le64(&bytes[self.stack..]), le64(&bytes[self.stack + 8..]));
+        high.checked_sub(low).filter(|size| *size <= MAX_STACK).unwrap_or(0)
     }
 
     /// Where the goroutine stands, in the bytes of a descriptor.

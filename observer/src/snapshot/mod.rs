@@ -10,6 +10,7 @@ mod fields;
 pub mod memory;
 pub mod reader;
 pub mod runtime;
+pub mod sources;
 mod stack_memory;
 pub mod stacks;
 mod unwind;

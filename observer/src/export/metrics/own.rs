@@ -61,6 +61,16 @@ pub(super) const METRICS: &[Metric] = &[
         read: |view, samples| counts(&view.observer.snapshot_errors, samples),
     },
     Metric {
+        name: "observer_cgroup_errors_total",
+        help: "Cgroups, and values of cgroups, that could not be read, by reason: removed (the group, while it was \
+               read), ambiguous (a name that may be forged), unreadable, malformed, too_large, denied, \
+               no_descriptors, io, too_deep, outside (no mount shows the group)",
+        kind: Kind::Counter,
+        identity: Identity::Observer,
+        labels: &["reason"],
+        read: |view, samples| counts(&view.observer.cgroup_errors, samples),
+    },
+    Metric {
         name: "observer_events_lost_total",
         help: "Events that a probe saw but could not count, by reason",
         kind: Kind::Counter,
@@ -70,12 +80,22 @@ pub(super) const METRICS: &[Metric] = &[
     },
     Metric {
         name: "observer_series_folded_total",
-        help: "Callsites that were put into created_by=\"other\" because their process has --max-callsites \
-               others with more goroutines",
+        help: "Callsites that were put into created_by=\"other\" because their workload has --max-callsites \
+               others with more goroutines, or the machine --max-callsites-node",
         kind: Kind::Counter,
         identity: Identity::Observer,
         labels: &[],
         read: |view, samples| samples.sum(Subject::OBSERVER, &[], view.observer.series_folded as f64),
+    },
+    Metric {
+        name: "observer_container_lookups_total",
+        help: "Questions to the container runtime for the name of a container, by result: named, unknown (it \
+               has no such container), failed (no answer, or one that can't be true). Each is asked again \
+               until it is named",
+        kind: Kind::Counter,
+        identity: Identity::Observer,
+        labels: &["result"],
+        read: |view, samples| counts(&view.observer.container_lookups, samples),
     },
     Metric {
         name: "observer_feature_enabled",

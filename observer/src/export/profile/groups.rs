@@ -169,8 +169,17 @@ mod tests {
     use crate::snapshot::stacks::{Condition, Record};
 
     fn record(id: u64, gopc: u64, waited_at_most: Option<f64>) -> Record {
-        let goroutine =
-            Goroutine { id, parent: 0, status: Status::Waiting, wait_reason: 7, tracking: 0, gopc, entry: 9 };
+        let goroutine = Goroutine {
+            id,
+            parent: 0,
+            status: Status::Waiting,
+            wait_reason: 7,
+            tracking: 0,
+            gopc,
+            entry: 9,
+            stack: 2048,
+            locked: false,
+        };
         Record::new(goroutine, Condition::Whole, waited_at_most)
     }
 

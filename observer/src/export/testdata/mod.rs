@@ -56,6 +56,8 @@ fn leaking(pid: u32, live: u64) -> TargetView {
     target.owner.pod = Some("controller-0".into());
     target.owner.container = Some("manager".into());
     target.cgroup_path = "/kubepods/pod1/c1".into();
+    target.container_id = Some("c1".into());
+    target.inner_pid = Some(1);
     target.cgroup = Some(0);
     target.goroutines = Some(GoroutinesView {
         user: live + 25,
@@ -64,6 +66,8 @@ fn leaking(pid: u32, live: u64) -> TargetView {
         wait_reasons: BTreeMap::from([("chan send".into(), live), ("select".into(), 21)]),
         torn: 1,
         complete: true,
+        locked: 3,
+        stacks_bytes: 2048 * (live + 31),
         duration: Duration::from_micros(41_500),
     });
     target.runtime = Some(RuntimeView {
@@ -76,6 +80,11 @@ fn leaking(pid: u32, live: u64) -> TargetView {
         heap_goal_bytes: Some(1_048_576_000),
         threads: Some(71),
         run_queue_goroutines: Some(2),
+        gogc_source: Some(Source::Call),
+        gomemlimit_source: Some(Source::Environment),
+        gc_cycles: Some(311),
+        threads_idle: Some(60),
+        ..RuntimeView::default()
     });
     target.probes = Some(ProbesView { created: 190_100, exited: 6_333, drift: 2 });
     target.callsites = vec![leak(live), busy(), folded("main.serve", 3), folded("main.(*pool).grow", 2)];
@@ -104,6 +113,7 @@ fn hostile() -> TargetView {
     target.exe = format!("/opt/{HOSTILE}").into();
     target.owner.unit = Some(HOSTILE.into());
     target.cgroup_path = format!("/system.slice/{HOSTILE}").into();
+    target.slice = Some("system.slice".into());
     target.cgroup = Some(1);
     target.state = TargetState::SnapshotOnly;
     target.reason = Some("its Go version has no probe sites".into());
@@ -140,6 +150,9 @@ fn target(pid: u32, process: &str) -> TargetView {
         exe: format!("/usr/bin/{process}").into(),
         owner: Default::default(),
         cgroup_path: "/".into(),
+        container_id: None,
+        slice: None,
+        inner_pid: None,
         cgroup: None,
         go_version: Some("go1.24.11".into()),
         state: TargetState::Observed,
@@ -168,6 +181,9 @@ fn leak(live: u64) -> CallsiteView {
         growth_per_second: Some(101.2),
         oldest_wait_seconds: Some(live as f64 / 100.0),
         wait_reasons: BTreeMap::from([("chan send".into(), live)]),
+        states: BTreeMap::from([("waiting", live)]),
+        stacks_bytes: 2048 * live,
+        busy_seconds: None,
         own_series: true,
         recent: Vec::new(),
     }
@@ -189,6 +205,9 @@ fn busy() -> CallsiteView {
         growth_per_second: Some(-11.5),
         oldest_wait_seconds: Some(0.75),
         wait_reasons: BTreeMap::from([("select".into(), 14), ("IO wait".into(), 6)]),
+        states: BTreeMap::from([("waiting", 20)]),
+        stacks_bytes: 20 << 12,
+        busy_seconds: None,
         own_series: true,
         recent: Vec::new(),
     }
@@ -209,6 +228,9 @@ fn folded(created_by: &str, live: u64) -> CallsiteView {
         growth_per_second: None,
         oldest_wait_seconds: Some(live as f64),
         wait_reasons: BTreeMap::new(),
+        states: BTreeMap::from([("running", live)]),
+        stacks_bytes: 2048 * live,
+        busy_seconds: Some(2.5),
         own_series: false,
         recent: Vec::new(),
     }
@@ -239,10 +261,11 @@ fn limited() -> CgroupView {
         refused: Some(3),
         ..Pids::default()
     });
-    cgroup.io = Some(Io { weight: Some(50), default_weight: Some(100) });
+    cgroup.io = Some(Io { weight: Some(50), default_weight: Some(100), ..Io::default() });
     cgroup.cpuset_cpus = Some(8);
     cgroup.hugetlb = vec![HugePages {
         size: "2MB",
+        page_bytes: 2 << 20,
         limit_bytes: Some(Limit { value: 10_485_760, binding: "/kubepods/pod1/c1".into(), level: 0 }),
         usage_bytes: Some(2_097_152),
         refused: Some(1),
@@ -273,8 +296,10 @@ fn observer() -> ObserverView {
         probe_hits: BTreeMap::from([("create", 380_200), ("exit", 12_666)]),
         events_lost: BTreeMap::from([("counts_full", 0), ("execs_full", 3)]),
         snapshot_errors: BTreeMap::from([("deadline", 1)]),
+        cgroup_errors: BTreeMap::from([("removed", 2)]),
         snapshot_durations: durations,
         series_folded: 4,
+        container_lookups: BTreeMap::from([("named", 2), ("failed", 1)]),
         features: BTreeMap::from([("probes", true), ("exec_events", false)]),
         cpu_seconds: 12.5,
         resident_bytes: 20_971_520,
