@@ -108,15 +108,6 @@ impl Child {
         fs::read_to_string(self.path.join(file)).with_context(|| format!("cannot read {file}"))
     }
 
-    /// Reads a file of the group that holds one number.
-    ///
-    /// # Errors
-    /// When it isn't there, or holds something else.
-    pub fn number(&self, file: &str) -> Result<u64> {
-        let text = self.read(file)?;
-        text.trim().parse().with_context(|| format!("{file} is {text:?}"))
-    }
-
     /// Reads the number behind a key, from a file such as `cpu.stat`.
     ///
     /// # Errors
@@ -125,16 +116,6 @@ impl Child {
         let text = self.read(file)?;
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         Ok(line.with_context(|| format!("no {key} in {file}"))?.trim().parse()?)
-    }
-
-    /// Gives controllers to the groups below (v2), which only a group without processes may do.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn delegate(&self, controllers: &[&str]) -> Result<()> {
-        controllers
-            .iter()
-            .try_for_each(|controller| self.write("cgroup.subtree_control", &format!("+{controller}")))
     }
 
     /// Reads a file that holds one number.
