@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::go::Release;
 use crate::setup::Missing;
 use crate::{apt, build, process, setup};
 use boot::Outcome;
@@ -40,7 +41,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Err(Missing { what, why, help }) = ensure_emulator() {
         bail!("there are no guests without {what} ({why:#}); this helps: {help}");
     }
-    setup::tests()?;
+    // What can't be had is named there, and missed where a fixture needs it.
+    setup::go(Release::all())?;
     on(&build::run()?, args)
 }
 
