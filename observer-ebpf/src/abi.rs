@@ -1,13 +1,16 @@
 //! Types that both the kernel side and user space read: integers only, `repr(C)`, no padding.
 
 /// Key of [`COUNTS`](crate): one `go` statement of one attached target.
+///
+/// In the order of `struct g`, where `gopc`, `ancestors` and `startpc` follow one another: a probe reads all three
+/// to where the key is, and overwrites what isn't of it. Its stack has no room to spare, see `probe/object.rs`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct CallsiteKey {
-    /// Slot of the target: unique for the life of the observer, so a reused pid can't inherit counts.
-    pub slot: u64,
     /// `g.gopc`: address in the target behind the `go` statement's call.
     pub gopc: u64,
+    /// Slot of the target: unique for the life of the observer, so a reused pid can't inherit counts.
+    pub slot: u64,
     /// `g.startpc`: address in the target of the function the goroutine runs.
     pub entry: u64,
 }

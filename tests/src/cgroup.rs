@@ -108,15 +108,6 @@ impl Child {
         fs::read_to_string(self.path.join(file)).with_context(|| format!("cannot read {file}"))
     }
 
-    /// Reads a file of the group that holds one number.
-    ///
-    /// # Errors
-    /// When it isn't there, or holds something else.
-    pub fn number(&self, file: &str) -> Result<u64> {
-        let text = self.read(file)?;
-        text.trim().parse().with_context(|| format!("{file} is {text:?}"))
-    }
-
     /// Reads the number behind a key, from a file such as `cpu.stat`.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ pub(crate) struct Missing {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let releases = if args.go.is_empty() { Release::all() } else { &args.go };
     let _lock = lock()?;
-    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker), vm::ensure_emulator()]
+    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker), vm::ensure()]
         .into_iter()
         .chain(TOOLS.iter().map(Tool::ensure))
         .chain(releases.iter().map(|release| release.ensure()))
@@ -71,12 +71,12 @@ pub(crate) fn tests() -> Result<bool> {
     Ok(go && missing.is_empty())
 }
 
-/// The emulator for guests; whether it is there.
-pub(crate) fn emulator() -> Result<bool> {
+/// What the tests in guests need; whether it is there.
+pub(crate) fn guests() -> Result<bool> {
     let _lock = lock()?;
-    let emulator = vm::ensure_emulator();
-    report(emulator.as_ref().err());
-    Ok(emulator.is_ok())
+    let guests = vm::ensure();
+    report(guests.as_ref().err());
+    Ok(guests.is_ok())
 }
 
 fn report<'a>(missing: impl IntoIterator<Item = &'a Missing>) {

@@ -5,9 +5,13 @@
 //! One hit costs one read of the target's memory and two counters: no event,
 //! no stack walk.
 
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::{bpf_get_attach_cookie, bpf_probe_read_user};
+use aya_ebpf::helpers::bpf_get_attach_cookie;
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use observer_ebpf::abi::{CallsiteCounts, CallsiteKey, Cookie, Loss, Probe};
@@ -17,6 +21,9 @@ use crate::maps::{COUNTS, HITS, increment, increment_at};
 
 const E2BIG: i32 = -7;
 const EEXIST: i32 = -17;
+
+/// Of a callsite that is new; not on the stack, which has no room to spare.
+static NO_COUNTS: CallsiteCounts = CallsiteCounts { created: 0, exited: 0 };
 
 /// Which of a callsite's counters a probe increments.
 #[derive(Clone, Copy)]
@@ -38,12 +45,13 @@ pub fn goroutine_create(ctx: ProbeContext) -> u32 {
 pub fn goroutine_create_coroutine(ctx: ProbeContext) -> u32 {
     increment_at(&HITS, Probe::CreateCoroutine as u32);
     let registers = registers(&ctx);
-    match read_user::<u64>(registers.rax) {
+    let mut entry = MaybeUninit::<u64>::uninit();
+    match read_user(&mut entry, registers.rax) {
         Ok(entry) => {
-            let key = CallsiteKey { slot: cookie(&ctx).slot(), gopc: registers.rcx, entry };
+            let key = CallsiteKey { slot: cookie(&ctx).slot(), gopc: registers.rcx, entry: *entry };
             count(&ctx, &key, Event::Created);
         }
-        Err(errno) => count_loss(&ctx, Loss::DescriptorUnreadable, errno),
+        Err(errno) => descriptor_unreadable(ctx.as_ptr(), errno),
     }
     0
 }
@@ -60,10 +68,14 @@ pub fn goroutine_exit(ctx: ProbeContext) -> u32 {
 fn count_descriptor(ctx: &ProbeContext, probe: Probe, event: Event, g: u64) {
     increment_at(&HITS, probe as u32);
     let cookie = cookie(ctx);
-    // gopc, ancestors and startpc follow one another in every version of `struct g`.
-    match read_user::<[u64; 3]>(g.wrapping_add(cookie.gopc_offset())) {
-        Ok([gopc, _ancestors, entry]) => count(ctx, &CallsiteKey { slot: cookie.slot(), gopc, entry }, event),
-        Err(errno) => count_loss(ctx, Loss::DescriptorUnreadable, errno),
+    // gopc, ancestors and startpc follow one another in every version of `struct g`: the key, but for the slot.
+    let mut key = MaybeUninit::<CallsiteKey>::uninit();
+    match read_user(&mut key, g.wrapping_add(cookie.gopc_offset())) {
+        Ok(key) => {
+            key.slot = cookie.slot();
+            count(ctx, key, event);
+        }
+        Err(errno) => descriptor_unreadable(ctx.as_ptr(), errno),
     }
 }
 
@@ -71,9 +83,26 @@ fn count_descriptor(ctx: &ProbeContext, probe: Probe, event: Event, g: u64) {
 fn count(ctx: &ProbeContext, key: &CallsiteKey, event: Event) {
     match counts(key) {
         Ok(counts) => add(counts, event),
-        Err(E2BIG) => count_loss(ctx, Loss::CountsFull, E2BIG),
-        Err(errno) => count_loss(ctx, Loss::CountsNoMemory, errno),
+        Err(E2BIG) => counts_full(ctx.as_ptr()),
+        Err(errno) => counts_no_memory(ctx.as_ptr(), errno),
     }
+}
+
+// Losses are functions of their own: what they log would take room on the stack of every hit.
+
+#[inline(never)]
+fn descriptor_unreadable(ctx: *mut c_void, errno: i32) {
+    count_loss(&ProbeContext::new(ctx), Loss::DescriptorUnreadable, errno);
+}
+
+#[inline(never)]
+fn counts_full(ctx: *mut c_void) {
+    count_loss(&ProbeContext::new(ctx), Loss::CountsFull, E2BIG);
+}
+
+#[inline(never)]
+fn counts_no_memory(ctx: *mut c_void, errno: i32) {
+    count_loss(&ProbeContext::new(ctx), Loss::CountsNoMemory, errno);
 }
 
 /// This CPU's counts of `key`, made when it is new.
@@ -83,7 +112,7 @@ fn counts(key: &CallsiteKey) -> Result<*mut CallsiteCounts, i32> {
         return Ok(counts);
     }
     // Zeros and NOEXIST: two CPUs that meet here must not undo each other's counts.
-    match COUNTS.insert(key, CallsiteCounts { created: 0, exited: 0 }, BPF_NOEXIST.into()) {
+    match COUNTS.insert(key, &NO_COUNTS, BPF_NOEXIST.into()) {
         Ok(()) | Err(EEXIST) => COUNTS.get_ptr_mut(key).ok_or(EEXIST),
         Err(errno) => Err(errno),
     }
@@ -115,9 +144,16 @@ fn cookie(ctx: &ProbeContext) -> Cookie {
     Cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })
 }
 
+/// Reads the target's memory to where the value stays: a copy of it would be room on the stack.
 #[inline(always)]
 #[allow(unsafe_code, reason = "a kernel helper")]
-fn read_user<T>(address: u64) -> Result<T, i32> {
-    // SAFETY: the helper checks the address itself; every T used here is integers only.
-    unsafe { bpf_probe_read_user(address as *const T) }
+fn read_user<T>(value: &mut MaybeUninit<T>, address: u64) -> Result<&mut T, i32> {
+    // SAFETY: the helper checks the address itself, and writes all of the value where it succeeds; every T used
+    // here is integers only.
+    unsafe {
+        match bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _) {
+            0 => Ok(value.assume_init_mut()),
+            error => Err(error as i32),
+        }
+    }
 }

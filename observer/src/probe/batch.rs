@@ -209,7 +209,7 @@ mod tests {
             aya::maps::Map::PerCpuHashMap(other).try_into().unwrap();
         for n in 0..KEYS {
             let CallsiteKey { slot, gopc, entry } = key(n);
-            map.insert([slot, gopc, entry], PerCpuValues::try_from(vec![[n, 1]; cpus]).unwrap(), 0).unwrap();
+            map.insert([gopc, slot, entry], PerCpuValues::try_from(vec![[n, 1]; cpus]).unwrap(), 0).unwrap();
         }
         data
     }

@@ -49,6 +49,35 @@ fn flags_of_counts(bytes: &[u8]) -> Option<Range<usize>> {
 mod tests {
     use super::*;
 
+    /// From this depth on a kernel since 6.13 gives a program's stack to the CPU instead of the thread
+    /// (`BPF_PRIV_STACK_MIN_SIZE`, <https://github.com/torvalds/linux/blob/v6.13/kernel/bpf/verifier.c>), after
+    /// rounding up to 16. Programs on user probes can be preempted: the next one on the same CPU then writes over
+    /// what the first goes on with, and a goroutine is counted at another's callsite.
+    const STACK_OF_THE_CPU: i64 = 64;
+
+    /// No probe's program uses so much stack that it would share it with other threads' probes.
+    #[test]
+    fn probes_stay_on_the_stack_of_their_thread() {
+        let file = object::File::parse(OBJECT).unwrap();
+        let code = file.section_by_name("uprobe").unwrap();
+        let deepest = code.data().unwrap().chunks_exact(8).map(depth).max().unwrap();
+        assert!((24..=STACK_OF_THE_CPU - 16).contains(&deepest), "{deepest} bytes of stack");
+    }
+
+    /// How deep an instruction reaches into the stack, whose top is in register 10.
+    fn depth(instruction: &[u8]) -> i64 {
+        let (operation, registers) = (instruction[0], instruction[1]);
+        let offset = i64::from(i16::from_le_bytes(instruction[2..4].try_into().unwrap()));
+        let constant = i64::from(i32::from_le_bytes(instruction[4..].try_into().unwrap()));
+        match (operation & 7, registers & 15, registers >> 4) {
+            // Load through it, and the two kinds of store.
+            (1, _, 10) | (2 | 3, 10, _) => -offset,
+            // A negative constant is added to a 64-bit register: to nothing else in these programs.
+            _ if operation == 0x07 && (-512..0).contains(&constant) => -constant,
+            _ => 0,
+        }
+    }
+
     /// On a kernel before 6.1 exactly the flag that makes `COUNTS` allocate on use is cleared.
     #[test]
     fn old_kernels_get_a_preallocated_map() {

@@ -19,9 +19,7 @@ use std::process::Command;
 #[ignore = "for guests: cargo xtask vm"]
 fn each_resource_has_its_binding_group() -> Result<()> {
     let outer = Child::create("memory")?;
-    outer.delegate(&["cpu", "memory", "pids"])?;
     let middle = outer.nested()?;
-    middle.delegate(&["cpu", "memory", "pids"])?;
     let inner = middle.nested()?;
     for (group, cpu, memory, pids) in [
         (&outer, "30000 100000", "300M", "500"),
@@ -93,9 +91,9 @@ fn groups_come_and_go() -> Result<()> {
 fn a_threaded_group() -> Result<()> {
     let domain = Child::create("memory")?;
     domain.write("memory.max", "250M")?;
-    let threaded = domain.nested()?;
+    let threaded = domain.named("threaded")?;
     threaded.write("cgroup.type", "threaded")?;
-    domain.delegate(&["cpu"])?;
+    domain.write("cgroup.subtree_control", "+cpu")?;
     threaded.write("cpu.max", "60000 100000")?;
     let leak = leak("5")?;
     domain.add(leak.pid())?;
@@ -141,7 +139,6 @@ fn listed(script: &str, group: &Child, flags: &[&str], pid: u32) -> Result<Value
 #[ignore = "for guests: cargo xtask vm"]
 fn a_part_of_the_hierarchy_is_mounted() -> Result<()> {
     let outer = Child::create("memory")?;
-    outer.delegate(&["memory"])?;
     let inner = outer.nested()?;
     outer.write("memory.max", "220M")?;
     inner.write("memory.max", "120M")?;
@@ -160,7 +157,6 @@ fn a_part_of_the_hierarchy_is_mounted() -> Result<()> {
 #[ignore = "for guests: cargo xtask vm"]
 fn an_observer_in_a_namespace() -> Result<()> {
     let outer = Child::create("memory")?;
-    outer.delegate(&["memory"])?;
     let inner = outer.nested()?;
     outer.write("memory.max", "220M")?;
     let own = outer.nested()?;

@@ -33,7 +33,6 @@ fn advises(finding: &Value, what: &str) -> Result<()> {
 fn throttled_by_the_parent() -> Result<()> {
     let outer = Child::create("cpu")?;
     outer.write("cpu.max", "40000 100000")?;
-    outer.delegate(&["cpu"])?;
     let inner = outer.nested()?;
     let path = build("incident", Go::USUAL, Variant::Static)?;
     let burst = Fixture::spawn(Command::new(path).arg("burst").env("GOMAXPROCS", "8"))?;
@@ -57,33 +56,6 @@ fn throttled_by_the_parent() -> Result<()> {
 
 fn throttled(group: &Child) -> Result<u64> {
     group.stat("cpu.stat", "nr_throttled")
-}
-
-/// A memory limit that is no multiple of the page size: the finding has what the kernel made of it, and the advice
-/// a GOMEMLIMIT that fits.
-#[test]
-#[ignore = "for guests: cargo xtask vm"]
-fn an_unaligned_memory_limit_and_no_gomemlimit() -> Result<()> {
-    let group = Child::create("memory")?;
-    group.write("memory.max", "123456789")?;
-    let limit = group.number("memory.max")?;
-    assert_eq!(limit, 123_453_440, "the kernel rounds down to pages");
-    let mut limits = limits()?;
-    group.add(limits.pid())?;
-    limits.ask("hold 70")?;
-    let findings = findings(&doctor(limits.pid(), 4, &[])?)?;
-    let unset = finding(&findings, "gomemlimit-unset")?;
-    assert_eq!(unset["evidence"]["memory_limit_bytes"], limit);
-    assert_eq!(unset["evidence"]["limit_set_by"], group.name());
-    let usage = evidence(unset, "memory_usage_bytes")?;
-    let current = group.number("memory.current")? as f64;
-    ensure!((usage - current).abs() < current / 10.0, "{usage} in use, the kernel says {current}");
-    ensure!((70.0..80.0).contains(&(evidence(unset, "heap_live_bytes")? / f64::from(1 << 20))), "{unset}");
-    // Nine tenths of the limit.
-    advises(unset, "GOMEMLIMIT=105MiB")?;
-    let unaligned = finding(&findings, "memory-limit-unaligned")?;
-    assert_eq!(unaligned["evidence"]["memory_limit_bytes"], limit);
-    Ok(())
 }
 
 /// A process that the kernel kills while the doctor looks is reported as such, with the kernel's own counts.
@@ -125,7 +97,6 @@ fn an_oom_kill() -> Result<()> {
 #[ignore = "for guests: cargo xtask vm"]
 fn a_fork_refused_by_the_parent() -> Result<()> {
     let outer = Child::create("pids")?;
-    outer.delegate(&["pids"])?;
     let inner = outer.nested()?;
     let mut threads = Fixture::start("incident", Go::USUAL, Variant::Static, &["threads"])?;
     inner.add(threads.pid())?;
@@ -197,7 +168,7 @@ fn a_refused_huge_page() -> Result<()> {
     let refused = group.stat("hugetlb.2MB.events", "max")?;
     ensure!(refused > 0, "the kernel refused nothing");
     let findings = findings(&doctor(survivor.pid(), 3, &[])?)?;
-    let found = finding(&findings, "hugetlb-refused")?;
+    let found = finding(&findings, "hugetlb-limit-unaligned")?;
     assert_eq!(evidence(found, "hugetlb_limit_bytes")?, limit as f64);
     assert_eq!(evidence(found, "refused")?, refused as f64);
     assert_eq!(found["evidence"]["limit_set_by"], group.name());

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::go::Release;
 use crate::setup::Missing;
 use crate::{apt, build, process, setup};
 use boot::Outcome;
@@ -37,10 +38,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if !setup::emulator()? {
-        bail!("there are no guests without an emulator");
+    if let Err(Missing { what, why, help }) = ensure_emulator() {
+        bail!("there are no guests without {what} ({why:#}); this helps: {help}");
     }
-    setup::tests()?;
+    // What can't be had is named there, and missed where a fixture needs it.
+    setup::go(Release::all())?;
     on(&build::run()?, args)
 }
 
@@ -87,8 +89,21 @@ fn report(outcome: &Outcome, start: Instant) {
     println!("{} ({} s so far)", results.collect::<Vec<_>>().join("; "), start.elapsed().as_secs());
 }
 
+/// Finds or fetches what [`usual`] needs.
+pub(crate) fn ensure() -> Result<(), Missing> {
+    ensure_emulator()?;
+    let missing = |name: &str, why| Missing {
+        what: format!("kernel {name}"),
+        why,
+        help: format!("cargo xtask vm {name}, with a way to Debian's packages"),
+    };
+    suite::USUAL
+        .into_iter()
+        .try_for_each(|name| Kernel::find(name, false).map(drop).map_err(|why| missing(name, why)))
+}
+
 /// Finds or installs the emulator and the guest's shell.
-pub(crate) fn ensure_emulator() -> Result<(), Missing> {
+fn ensure_emulator() -> Result<(), Missing> {
     let there = || image::busybox().is_ok() && boot::qemu().is_ok();
     if there() {
         return Ok(());

@@ -16,7 +16,13 @@ const THREADS: &str = "--test-threads=3";
 
 /// Tests for guests, which other machines ignore; `tests/e2e/guest/` holds them. Names go from the test's path
 /// on, because a filter takes every test whose name contains it.
-const EVERYWHERE: [&str; 3] = ["guest::cgroups::", "guest::check::", "guest::doctor::"];
+const EVERYWHERE: [&str; 5] = [
+    "guest::cgroups::",
+    "guest::check::",
+    "guest::doctor::",
+    "incidents::a_gomemlimit_above_the_limit",
+    "incidents::an_unaligned_memory_limit_and_an_oom_kill",
+];
 
 /// What works by snapshots alone, on any kernel.
 const BY_SNAPSHOTS: [&str; 1] = ["guest::snapshots::"];
