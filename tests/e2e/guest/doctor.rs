@@ -197,7 +197,7 @@ fn a_refused_huge_page() -> Result<()> {
     let refused = group.stat("hugetlb.2MB.events", "max")?;
     ensure!(refused > 0, "the kernel refused nothing");
     let findings = findings(&doctor(survivor.pid(), 3, &[])?)?;
-    let found = finding(&findings, "hugetlb-refused")?;
+    let found = finding(&findings, "hugetlb-limit-unaligned")?;
     assert_eq!(evidence(found, "hugetlb_limit_bytes")?, limit as f64);
     assert_eq!(evidence(found, "refused")?, refused as f64);
     assert_eq!(found["evidence"]["limit_set_by"], group.name());
