@@ -34,35 +34,6 @@ fn start_in(group: &Child, words: &[&str], environment: &[(&str, &str)]) -> Resu
     Fixture::spawn(command.args(words).envs(environment.iter().copied()))
 }
 
-/// A memory limit that is no multiple of a page, without GOMEMLIMIT: the value in force and the value to set are
-/// named, and after an OOM kill the doctor says so first, with the kernel's count.
-#[test]
-fn an_unaligned_memory_limit_and_an_oom_kill() -> Result<()> {
-    let Some(group) = memory_group()? else { return Ok(()) };
-    group.write("memory.max", "123456789")?;
-    let mut hold = start_in(&group, &["hold", "62"], &[])?;
-    let limit = group.number("memory.max")?;
-    assert_eq!(limit, 123_456_789 / 4096 * 4096, "the kernel rounds down to whole pages");
-    let found = findings(&doctor(hold.pid(), 4, &[])?)?;
-    let unset = finding(&found, "gomemlimit-unset")?;
-    assert_eq!(unset["evidence"]["memory_limit_bytes"].as_u64(), Some(limit));
-    assert_eq!(unset["evidence"]["limit_set_by"], group.name());
-    let fitting = (limit / 10 * 9) >> 20;
-    ensure!(text(unset, "advice")?.starts_with(&format!("Set GOMEMLIMIT={fitting}MiB")), "{unset}");
-    let unaligned = &finding(&found, "memory-limit-unaligned")?["evidence"];
-    assert_eq!(unaligned["memory_limit_bytes"].as_u64(), Some(limit));
-    ensure!(unaligned["memory_limit_written_bytes_at_most"].as_u64() >= Some(123_456_789), "{unaligned}");
-
-    assert_eq!(hold.ask("victim")?["killed"], true);
-    let found = findings(&doctor(hold.pid(), 4, &[])?)?;
-    let killed = finding(&found, "oom-killed")?;
-    let kills = group.stat("memory.events", "oom_kill")?;
-    ensure!(kills >= 1 && killed["evidence"]["oom_kills"].as_u64() == Some(kills), "{killed}: {kills}");
-    assert_eq!(killed["evidence"]["oom"].as_u64(), Some(group.stat("memory.events", "oom")?));
-    assert_eq!(found[0]["rule"], "oom-killed", "the cause comes first: {found:?}");
-    Ok(())
-}
-
 /// A GOMEMLIMIT above the cgroup's limit is found with who set it, and so is a heap that nearly fills memory.
 #[test]
 fn a_gomemlimit_above_the_limit() -> Result<()> {

@@ -52,11 +52,6 @@ impl Child {
     /// # Errors
     /// When groups may not be made.
     pub fn nested(&self) -> Result<Self> {
-        if self.is_v2() {
-            let given = self.read("cgroup.controllers")?;
-            let all: Vec<String> = given.split_whitespace().map(|name| format!("+{name}")).collect();
-            self.write("cgroup.subtree_control", &all.join(" "))?;
-        }
         Self::create_below(self.root.clone(), &self.path)
     }
 

@@ -45,12 +45,15 @@ pub(super) struct Files {
     /// Bytes that were remembered since all was forgotten.
     remembered: usize,
     /// Texts that several groups share, while a sweep lasts.
-    shared: Option<HashMap<Box<[u8]>, Box<[u8]>>>,
+    shared: Option<Texts>,
     /// When the reading that is under way began.
     now: Instant,
     /// Whether it found a group to be another one than before, under the same name.
     renewed: bool,
 }
+
+/// Texts by path.
+type Texts = HashMap<Box<[u8]>, Box<[u8]>>;
 
 /// The text of a setting; `None` when there is no such file.
 #[derive(Debug)]
@@ -74,8 +77,8 @@ pub(super) enum Age {
     Fresh,
     /// [`LIMIT`].
     Limit,
-    /// As it was last time: nothing that it tells can have changed.
-    Any,
+    /// As it was at any time since then: what it tells can't have changed.
+    Since(Instant),
 }
 
 /// Why a file gave no text.
@@ -134,7 +137,7 @@ impl Files {
         let known = kept.and_then(|kept| kept.last.as_ref()).is_some_and(|(_, at)| match age {
             Age::Fresh => false,
             Age::Limit => now.saturating_duration_since(*at) < LIMIT,
-            Age::Any => true,
+            Age::Since(then) => *at >= then,
         });
         if !known {
             self.read(path)?;
@@ -148,17 +151,17 @@ impl Files {
         last.map(|(text, _)| text.as_slice()).ok_or(Failure::Absent)
     }
 
-    /// The current text, and whether it is the same as last time.
-    pub(super) fn read_watched(&mut self, path: &[u8]) -> Result<(&[u8], bool), Failure> {
+    /// The current text, and when it was first read: since then it is the same.
+    pub(super) fn read_watched(&mut self, path: &[u8]) -> Result<(&[u8], Instant), Failure> {
         self.read(path)?;
-        let Some(kept) = self.open.get_mut(path) else { return Ok((&self.text, false)) };
-        let (last, _) = kept.last.get_or_insert_with(|| (Vec::new(), self.now));
-        let same = *last == self.text;
-        if !same {
+        let Some(kept) = self.open.get_mut(path) else { return Ok((&self.text, self.now)) };
+        let (last, at) = kept.last.get_or_insert_with(|| (Vec::new(), self.now));
+        if *last != self.text {
             last.clear();
             last.extend_from_slice(&self.text);
+            *at = self.now;
         }
-        Ok((&self.text, same))
+        Ok((&self.text, *at))
     }
 
     /// The current text of the file at `path`, always fresh from the kernel.
@@ -178,7 +181,7 @@ impl Files {
 
     /// From now on [`Self::read_shared`] reads each file once.
     pub(super) fn begin_sweep(&mut self) {
-        self.shared = Some(HashMap::new());
+        self.shared = Some(Texts::new());
     }
 
     /// Forgets what was shared.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -78,8 +79,8 @@ pub(super) struct Reader<'a> {
     path: Arc<str>,
     problems: Vec<Problem>,
     name: Vec<u8>,
-    /// Path of the group none of whose tasks ran since the last reading.
-    idle: Option<&'a [u8]>,
+    /// Path of the group whose CPU time is known, and since when that is the same.
+    idle: Option<(&'a [u8], Instant)>,
 }
 
 impl<'a> Reader<'a> {
@@ -136,24 +137,25 @@ impl<'a> Reader<'a> {
         if level != 0 {
             return self.get(group, level, file, parse);
         }
-        let age = if self.idle.is_some_and(|idle| idle == group.path) { Age::Any } else { Age::Fresh };
+        let idle = self.idle.filter(|(path, _)| *path == group.path);
+        let age = idle.map_or(Age::Fresh, |(_, since)| Age::Since(since));
         self.read(group, level, file, parse, |files, path| files.read_aged(path, age))
     }
 
-    /// Reads a group's CPU time. If that is the same as last time, none of its tasks has run since.
+    /// Reads a group's CPU time. Since it became what it is, none of the group's tasks has run.
     pub(super) fn cpu_time<T>(
         &mut self,
         group: Group<'a>,
         file: &'static str,
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
     ) -> Value<T> {
-        let mut idle = false;
+        let mut idle = None;
         let value = self.read(group, 0, file, parse, |files, path| {
-            let (text, same) = files.read_watched(path)?;
-            idle = same;
+            let (text, since) = files.read_watched(path)?;
+            idle = Some((group.path, since));
             Ok(text)
         });
-        self.idle = idle.then_some(group.path);
+        self.idle = idle;
         value
     }
 
