@@ -11,6 +11,7 @@ mod hostile;
 mod inspect;
 mod lifecycle;
 mod manifests;
+mod names;
 mod namespaces;
 mod rules;
 mod serve;
