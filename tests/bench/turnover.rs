@@ -99,7 +99,8 @@ fn churn(serve: &Serve, program: &Path, count: usize) -> Result<()> {
 pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
     let count = if short { 50 } else { 1000 };
     let program = build("leak", Go::NEWEST, Variant::Stripped)?;
-    let serve = Serve::start(&["--interval", "1s"])?;
+    let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let serve = Serve::start(&["--interval", "1s", "--include", &format!("process={name}")])?;
     churn(&serve, &program, WARM_UP)?;
     sleep(Duration::from_secs(2));
     let base = Held::by(&serve)?;

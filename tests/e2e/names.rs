@@ -18,19 +18,21 @@ use tempfile::tempdir;
 const IMAGE: &str = "localhost/named:1";
 const POD: [(&str, &str); 3] = [("namespace", "shop"), ("pod", "cart-0"), ("container", "cart")];
 
-/// A containerd with a program's image, and a pod that runs it.
-fn with_pod() -> Result<Option<Containerd>> {
+/// A containerd with a program's image, and a pod that runs it. The runtime doesn't know the containers of another test,
+/// so there must be none.
+fn with_pod() -> Result<Option<(Containerd, Machine)>> {
     let needs = [Need::Root, Need::Compiler, Need::Command("containerd"), Need::Command("runc")];
     if !have(&needs) {
         return Ok(None);
     }
+    let machine = Machine::alone()?;
     let mut containerd = Containerd::start()?;
     let folder = tempdir()?;
     let program = folder.path().join("named");
     fs::copy(build("leak", Go::USUAL, Variant::Static)?, &program)?;
     containerd.import_program(IMAGE, &program)?;
     containerd.run(&pod())?;
-    Ok(Some(containerd))
+    Ok(Some((containerd, machine)))
 }
 
 fn pod() -> Pod<'static> {
@@ -42,7 +44,7 @@ fn pod() -> Pod<'static> {
 /// `list` names the pod and the container, and tells the pid inside; without asking, the id's beginning is all.
 #[test]
 fn list_names_containers() -> Result<()> {
-    let Some(containerd) = with_pod()? else { return Ok(()) };
+    let Some((containerd, _machine)) = with_pod()? else { return Ok(()) };
     let socket = format!("unix://{}", containerd.socket().display());
     let row = |options: &[&str]| -> Result<Value> {
         let args = [&["list", "--output", "json"], options].concat();
@@ -71,8 +73,7 @@ fn list_names_containers() -> Result<()> {
 /// with another label. The container id is on the information only.
 #[test]
 fn a_restarted_container_keeps_its_series() -> Result<()> {
-    let Some(mut containerd) = with_pod()? else { return Ok(()) };
-    let _machine = Machine::alone()?;
+    let Some((mut containerd, _machine)) = with_pod()? else { return Ok(()) };
     let socket = containerd.socket().display().to_string();
     let serve = Serve::start(&["--interval", "200ms", "--cri-socket", &socket])?;
     let seen = |serve: &Serve, other: Option<&str>| -> Result<String> {
