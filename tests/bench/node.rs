@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 const BENCH: &str = "node";
 const TARGETS: usize = 50;
-/// Workloads for the scrape; each has about 240 series.
-const WORKLOADS: usize = 43;
+/// Workloads for the scrape; each has about 420 series.
+const WORKLOADS: usize = 24;
 const SERIES: usize = 10_000;
 const MEBIBYTE: f64 = (1 << 20) as f64;
 
