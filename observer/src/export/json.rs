@@ -9,6 +9,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use super::rates::cpu_rates;
+use super::settings::Runtime;
 use super::shown;
 use crate::model::view::{CallsiteView, CgroupView, Limit, ProbesView, TargetView, View};
 use crate::text::printable;
@@ -101,6 +102,9 @@ pub struct AttachLine<'a> {
     pub states: BTreeMap<&'static str, u64>,
     /// Waiting user goroutines by reason.
     pub wait_reasons: BTreeMap<Cow<'a, str>, u64>,
+    /// What the Go runtime says of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
     /// The process's cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup<'a>>,
@@ -142,6 +146,13 @@ pub struct Callsite<'a> {
     pub oldest_wait_seconds: Option<f64>,
     /// Waiting ones by reason.
     pub wait_reasons: BTreeMap<Cow<'a, str>, u64>,
+    /// Goroutines by state, those of none left out.
+    pub states: &'a BTreeMap<&'static str, u64>,
+    /// Bytes of their stacks.
+    pub stacks_bytes: u64,
+    /// Seconds since which every look found all of them running or ready to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy_seconds: Option<f64>,
 }
 
 /// Limits and use of the process's cgroup; a limit that is absent is unlimited or unknown.
@@ -231,6 +242,7 @@ pub fn attach<'a>(previous: Option<&View>, view: &'a View, pid: u32) -> Option<A
         callsites: super::most_growing(&target.callsites).into_iter().map(Callsite::from).collect(),
         states: goroutines.map(|counts| counts.states.clone()).unwrap_or_default(),
         wait_reasons: goroutines.map(|counts| reasons(&counts.wait_reasons)).unwrap_or_default(),
+        runtime: super::settings::of(target),
         cgroup: super::cgroup_of(view, target).map(|group| cgroup(previous, view, group)),
         probes: target.probes.as_ref().map(Probes::from),
     })
@@ -278,6 +290,9 @@ impl<'a> From<&'a CallsiteView> for Callsite<'a> {
             growth_per_second: callsite.growth_per_second,
             oldest_wait_seconds: callsite.oldest_wait_seconds,
             wait_reasons: reasons(&callsite.wait_reasons),
+            states: &callsite.states,
+            stacks_bytes: callsite.stacks_bytes,
+            busy_seconds: callsite.busy_seconds,
         }
     }
 }

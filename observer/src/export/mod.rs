@@ -11,6 +11,7 @@ pub mod json;
 pub mod metrics;
 pub mod profile;
 mod rates;
+pub mod settings;
 pub mod text;
 
 use crate::model::view::{CallsiteView, CgroupView, TargetView, View};

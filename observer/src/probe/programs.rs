@@ -13,8 +13,8 @@ use observer_ebpf::abi::{CallsiteKey, Group, Loss, Probe};
 use super::links::{Links, program, program_name};
 use super::refusal::one_line;
 use super::{
-    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, TargetCounts, batch, execs, kernel,
-    object,
+    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, TargetCounts, batch, execs, features,
+    kernel, object,
 };
 
 /// `aya_log_ebpf` compares with this: nothing is logged, and the verifier removes the code.
@@ -55,7 +55,10 @@ impl Probes {
         for probe in Probe::ALL {
             let loaded = program(&mut ebpf, probe)?.load();
             let what = program_name(probe);
-            loaded.map_err(|error| ProbeError::Load { what, reason: one_line(&error) })?;
+            loaded.map_err(|error| {
+                let reason = features::lacks_helpers().unwrap_or_else(|| one_line(&error));
+                ProbeError::Load { what, reason }
+            })?;
         }
         let logger = if verbose { Some(logger(&mut ebpf)?) } else { None };
         Ok(Self {
