@@ -127,9 +127,11 @@ impl Pipeline {
         self.prober.watch_execs()
     }
 
-    /// Processes under observation, with their slots.
+    /// Processes under observation, with their slots. The ends of those that aren't wanted cost nothing and are
+    /// found by scanning.
     pub fn targets(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.targets.values().map(|target| (target.identity.pid, target.slot))
+        let wanted = self.targets.values().filter(|target| target.wanted != Some(false));
+        wanted.map(|target| (target.identity.pid, target.slot))
     }
 
     /// Brings the set of targets up to date with the processes that are there.

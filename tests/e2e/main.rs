@@ -14,6 +14,7 @@ mod incidents;
 mod inspect;
 mod lifecycle;
 mod manifests;
+mod names;
 mod namespaces;
 mod rules;
 mod serve;

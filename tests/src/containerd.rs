@@ -161,6 +161,15 @@ impl Containerd {
         Ok(())
     }
 
+    /// Ends the pod that was started last, and removes it.
+    ///
+    /// # Errors
+    /// When the runtime can't.
+    pub fn remove_last(&mut self) -> Result<()> {
+        let pod = self.pods.pop().context("there is no pod")?;
+        self.cri.remove_pod(&pod)
+    }
+
     /// What a container has written.
     ///
     /// # Errors

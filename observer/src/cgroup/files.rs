@@ -30,6 +30,9 @@ const MAX_REMEMBERED: usize = 16 << 20;
 /// Settings remembered at most: some ten for each of thousands of groups.
 const MAX_SETTINGS: usize = 1 << 16;
 
+/// Texts by the paths of their files.
+type Texts = HashMap<Box<[u8]>, Box<[u8]>>;
+
 /// Open control files. Groups are read in turns, so what was used least recently is what is needed next:
 /// while every open file is in use a further one is read without being kept.
 #[derive(Debug)]

@@ -234,8 +234,9 @@ impl Hierarchies {
         Ok(Reading { problems: reader.into_problems(), ..reading })
     }
 
-    /// Closes the files of a membership's own groups.
-    fn close(&mut self, membership: &Membership) {
+    /// Closes the files of a membership's own groups. Where nobody is in them any more, open files would keep
+    /// removed groups in the kernel's memory.
+    pub fn close(&mut self, membership: &Membership) {
         for (index, hierarchy) in self.list.iter().enumerate() {
             if let Some(Some(path)) = membership.place(index) {
                 self.files.close_below(&[bytes(&hierarchy.point), path].concat());

@@ -142,7 +142,12 @@ impl Placement {
     /// The cgroups of this tick.
     pub(super) fn finish(&mut self) -> Vec<CgroupView> {
         self.hierarchies.iter_mut().for_each(Hierarchies::end_sweep);
-        self.recent.retain(|membership, _| self.index.contains_key(membership));
+        let left = self.recent.extract_if(|membership, _| !self.index.contains_key(membership));
+        for (membership, _) in left {
+            if let Some(hierarchies) = &mut self.hierarchies {
+                hierarchies.close(&membership);
+            }
+        }
         self.names.retain(&self.containers);
         std::mem::take(&mut self.views)
     }

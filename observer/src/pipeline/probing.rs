@@ -16,6 +16,9 @@ use crate::snapshot::census::CallsiteKey;
 /// How often putting probes into a target is tried again, and after what pause.
 const MAX_ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
+/// Links of ended targets that may wait for the kernel to remove them. Where targets come and go faster than it
+/// does, the next ones wait for their probes, and are counted by snapshots until then.
+const MAX_CLOSING: usize = 64;
 
 /// Loads, attaches and reads probes; without them it refuses everything with one reason.
 pub(super) struct Prober {
@@ -68,6 +71,10 @@ impl Prober {
     /// Puts probes into a target.
     pub(super) fn attach(&mut self, target: &mut Target) {
         let (Ok(probes), Some(executable)) = (&mut self.probes, &target.executable) else { return };
+        if probes.closing() > MAX_CLOSING {
+            target.probing = Probing::Due(Instant::now() + PAUSE);
+            return;
+        }
         let binary = &executable.binary;
         let attachment = Attachment {
             pid: target.identity.pid,

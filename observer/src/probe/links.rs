@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -32,6 +34,11 @@ impl Links {
     /// How many groups are in targets.
     pub(super) fn count(&self) -> usize {
         self.attached.len()
+    }
+
+    /// Links of targets that have ended which the kernel has not removed yet.
+    pub(super) fn closing(&self) -> usize {
+        self.closer.pending.load(Ordering::Relaxed)
     }
 
     pub(super) fn has(&self, slot: u64, group: Group) -> bool {
@@ -76,15 +83,19 @@ impl Links {
 
 /// Drops links on a thread of its own, which starts with the first ones.
 #[derive(Default)]
-struct Closer(Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)>);
+struct Closer {
+    thread: Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)>,
+    pending: Arc<AtomicUsize>,
+}
 
 impl Closer {
     fn close(&mut self, links: Vec<UProbeLink>) {
-        if self.0.is_none() {
-            self.0 = start_closer();
+        if self.thread.is_none() {
+            self.thread = start_closer(self.pending.clone());
         }
         // Without a thread they are dropped here: slower, but no less dropped.
-        if let Some((queue, _)) = &self.0 {
+        if let Some((queue, _)) = &self.thread {
+            self.pending.fetch_add(links.len(), Ordering::Relaxed);
             let _ = queue.send(links);
         }
     }
@@ -92,18 +103,21 @@ impl Closer {
 
 impl Drop for Closer {
     fn drop(&mut self) {
-        if let Some((queue, thread)) = self.0.take() {
+        if let Some((queue, thread)) = self.thread.take() {
             drop(queue);
             let _ = thread.join();
         }
     }
 }
 
-fn start_closer() -> Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)> {
+fn start_closer(pending: Arc<AtomicUsize>) -> Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)> {
     let (queue, links) = mpsc::channel::<Vec<UProbeLink>>();
-    let thread = thread::Builder::new()
-        .name("probe-closer".to_owned())
-        .spawn(move || links.into_iter().for_each(drop));
+    let thread = thread::Builder::new().name("probe-closer".to_owned()).spawn(move || {
+        for link in links.into_iter().flatten() {
+            drop(link);
+            pending.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
     Some((queue, thread.ok()?))
 }
 
