@@ -15,6 +15,8 @@ use crate::snapshot::census::Status;
 
 /// How long each part of the target's memory is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time between two looks.
+const MAX_WATCH: Duration = Duration::from_secs(3600);
 /// Time between two notes on how far it is.
 const PROGRESS: Duration = Duration::from_millis(200);
 
@@ -31,14 +33,17 @@ pub(super) struct Arguments {
     /// What goroutines of one line of the summary have in common
     #[arg(long, value_enum, default_value = "stack")]
     group_by: Grouping,
+    /// Look twice, so long apart, and show the second look: goroutines that have not run meanwhile have waited that
+    /// long at least
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    watch: Option<Duration>,
     /// Only goroutines in this state
     #[arg(long, value_enum)]
     state: Option<State>,
     /// Only goroutines whose wait reason contains this text
     #[arg(long, value_name = "TEXT")]
     wait_reason: Option<String>,
-    /// Only goroutines that may have waited this long: the runtime tells an upper bound, from the second
-    /// garbage collection on
+    /// Only goroutines that may have waited this long, as far as garbage collections and --watch tell
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     min_age: Option<Duration>,
     /// Only goroutines with a function on the stack whose name contains this text, or that one such function
@@ -99,7 +104,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("a profile for pprof is no text: name a file with -o FILE");
     }
     pid::require_go(arguments.pid)?;
-    let profile = Profile::start(arguments.pid, PATIENCE)
+    if let Some(watch) = arguments.watch.filter(|watch| *watch > MAX_WATCH) {
+        bail!("--watch {} is too long: watch for at most an hour", humantime::format_duration(watch));
+    }
+    let profile = Profile::start(arguments.pid, PATIENCE, arguments.watch)
         .with_context(|| format!("process {} can't be observed", arguments.pid))?;
     let out: Box<dyn Write> = match &arguments.output {
         Some(path) => {

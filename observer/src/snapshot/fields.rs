@@ -17,6 +17,10 @@ pub(super) struct Standing {
     pub(super) in_call: bool,
     /// Monotonic nanoseconds: it has not waited since before then; 0 = unknown (`g.waitsince`).
     pub(super) waiting_since: u64,
+    /// Monotonic nanoseconds: when its last `time.Sleep` ends or ended; 0 = unknown (`g.sleepWhen`).
+    pub(super) sleeps_until: u64,
+    /// Address of the thread that runs it or runs its system call; 0 = none (`g.m`).
+    pub(super) m: u64,
     /// Only one thread may run it.
     pub(super) locked: bool,
 }
@@ -35,6 +39,8 @@ pub(super) struct Fields {
     sched: (usize, usize),
     syscall: (usize, usize),
     waiting_since: usize,
+    sleeps_until: Option<usize>,
+    m: usize,
     locked: usize,
     /// Behind the last of them.
     pub(super) end: usize,
@@ -70,6 +76,8 @@ impl Fields {
             sched: (at(g.sched_pc), at(g.sched_sp)),
             syscall: (at(g.syscallpc), at(g.syscallsp)),
             waiting_since: at(g.waitsince),
+            sleeps_until: g.sleep_when.map(at),
+            m: at(g.m),
             locked: at(g.lockedm),
             end: 0,
         };
@@ -86,6 +94,8 @@ impl Fields {
             fields.sched.0.max(fields.sched.1),
             fields.syscall.0.max(fields.syscall.1),
             fields.waiting_since,
+            fields.sleeps_until.unwrap_or(0),
+            fields.m,
             fields.locked,
         ];
         Self { end: words.into_iter().max().unwrap_or(0) + 8, ..fields }
@@ -131,6 +141,8 @@ impl Fields {
             stack: (word(self.stack), word(self.stack + 8)),
             in_call,
             waiting_since: word(self.waiting_since),
+            sleeps_until: self.sleeps_until.map_or(0, word),
+            m: word(self.m),
             locked: word(self.locked) != 0,
         }
     }

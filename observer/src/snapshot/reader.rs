@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use super::ages::{Ages, Now};
 use super::batch::Batch;
-use super::census::{Census, Goroutine};
+use super::census::Census;
 use super::descriptors::{Descriptors, ListError, Slot};
 use super::fields::{Fields, Parsed};
+use super::known_stacks::KnownStacks;
 use super::memory::{Fault, Memory, Until};
 use super::runtime::Settings;
 use super::wait_reasons::WaitReasons;
@@ -107,13 +109,22 @@ pub struct Reader {
     pub(super) descriptors: Descriptors,
     reasons: Option<Arc<WaitReasons>>,
     pub(super) classes: FxHashMap<u64, EntryClass>,
-    epoch: Instant,
+    pub(super) ages: Ages,
+    pub(super) known: KnownStacks,
 }
 
 impl Reader {
-    /// `bias` = load address − link-time address.
+    /// `bias` = load address − link-time address; `clock_ahead` = nanoseconds that the target's monotonic clock is
+    /// ahead of ours, `None` when that isn't known.
     #[must_use]
-    pub fn new(binary: Arc<GoBinary>, source: Arc<dyn Source + Send + Sync>, bias: u64) -> Self {
+    pub fn new(
+        binary: Arc<GoBinary>,
+        source: Arc<dyn Source + Send + Sync>,
+        bias: u64,
+        clock_ahead: Option<i64>,
+    ) -> Self {
+        // Where a layout was not measured, a word that isn't g.waitsince would make alarming ages.
+        let clock_ahead = clock_ahead.filter(|_| matches!(binary.layouts, Layouts::Measured(_)));
         Self {
             binary,
             source,
@@ -121,7 +132,8 @@ impl Reader {
             descriptors: Descriptors::default(),
             reasons: None,
             classes: FxHashMap::default(),
-            epoch: Instant::now(),
+            ages: Ages::new(clock_ahead),
+            known: KnownStacks::default(),
         }
     }
 
@@ -183,8 +195,7 @@ impl Reader {
 
     fn count(&mut self, memory: &dyn Memory, reasons: &WaitReasons) -> Result<Census, SnapshotError> {
         let fields = Fields::of(self.binary.layouts.layout());
-        // Hundredths of a second since the first snapshot: 16 months fit.
-        let now = (self.epoch.elapsed().as_millis() / 10) as u32;
+        let now = self.ages.now();
         let mut census = Census::default();
         census.torn = self.descriptors.implausible;
         let mut slots = std::mem::take(&mut self.descriptors.slots);
@@ -229,24 +240,30 @@ impl Reader {
         slot: &mut Slot,
         bytes: &[u8],
         fields: &Fields,
-        now: u32,
+        now: Now,
         reasons: &WaitReasons,
         census: &mut Census,
     ) {
         let goroutine = match fields.parse(bytes, slot.address) {
             Parsed::Live(goroutine) => goroutine,
             Parsed::None => {
-                slot.park = 0;
+                slot.forget();
                 census.dead += 1;
                 return;
             }
             Parsed::Torn => {
-                slot.park = 0;
+                slot.forget();
                 census.torn += 1;
                 return;
             }
         };
-        let waited = slot.see(&goroutine, now);
+        let standing = fields.standing(bytes);
+        self.ages.note(standing.waiting_since, now);
+        let seen = slot.see(&goroutine, &standing, now);
+        let waited = goroutine.waits().then(|| {
+            let noted = self.ages.noted(standing.waiting_since, now);
+            noted.and_seen(seen).at_least.unwrap_or_default()
+        });
         let entry = goroutine.entry.wrapping_sub(self.bias);
         let class = || classify(&mut self.classes, &self.binary, &*self.source, entry);
         census.count(&goroutine, waited, class, |reason| reasons.is_callback_idle(reason));
@@ -276,24 +293,4 @@ pub(super) fn classify(
         classes.insert(entry, class);
     }
     class
-}
-
-impl Slot {
-    /// Notes what the goroutine does, and returns for how many seconds it was seen in the same park.
-    ///
-    /// `trackingSeq` is one byte: a goroutine that ran exactly 256 times in between looks as if it hadn't.
-    fn see(&mut self, goroutine: &Goroutine, now: u32) -> Option<f64> {
-        if !goroutine.waits() {
-            self.park = 0;
-            return None;
-        }
-        let park = (goroutine.id as u32).wrapping_mul(0x9e37_79b1)
-            ^ u32::from(goroutine.tracking) << 8
-            ^ u32::from(goroutine.wait_reason);
-        let park = park.max(1);
-        if self.park != park {
-            (self.park, self.since) = (park, now);
-        }
-        Some(f64::from(now.wrapping_sub(self.since)) / 100.0)
-    }
 }

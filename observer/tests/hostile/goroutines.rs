@@ -49,7 +49,7 @@ impl Target {
         memory.map(BASE, file);
         memory.map(ALLGLEN, vec![0; 0x4000]);
         memory.map(LIST, vec![0; 1 << 20]);
-        Self { memory, reader: Reader::new(Arc::new(binary), source, 0) }
+        Self { memory, reader: Reader::new(Arc::new(binary), source, 0, Some(0)) }
     }
 
     fn list(&self, addresses: &[u64]) {

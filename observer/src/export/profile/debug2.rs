@@ -85,7 +85,7 @@ fn header(out: &mut impl Write, names: &Names, record: &Record) -> io::Result<()
         other => other.name().into(),
     };
     write!(out, "goroutine {} [{status}", goroutine.id)?;
-    let minutes = record.waited_at_most.unwrap_or(0.0) / 60.0;
+    let minutes = record.waited.at_most.unwrap_or(0.0) / 60.0;
     if minutes >= 1.0 && goroutine.status != Status::Leaked {
         write!(out, ", {} minutes", minutes as u64)?;
     }
