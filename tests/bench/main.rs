@@ -2,6 +2,8 @@
 //! that alternate, so that a noisy machine disturbs both sides alike.
 #![allow(clippy::print_stdout, reason = "the table is the program's output")]
 
+mod child;
+mod dump;
 mod idle;
 mod inspect;
 mod kernel;
@@ -31,10 +33,11 @@ struct Args {
 type Bench = fn(&mut Report, bool) -> Result<()>;
 
 /// `inspect` comes first: a child's peak memory is at least its parent's when it was started.
-const NAMES: [(&str, Bench); 4] = [
+const NAMES: [(&str, Bench); 5] = [
     ("inspect", inspect::run),
     ("probe-cost", probe_cost::run),
     ("snapshot", snapshot::run),
+    ("dump", dump::run),
     ("idle", idle::run),
 ];
 

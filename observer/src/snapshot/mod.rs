@@ -15,5 +15,6 @@ pub mod runtime;
 mod stack_memory;
 mod stack_pass;
 pub mod stacks;
+mod threads;
 mod unwind;
 pub mod wait_reasons;

@@ -17,6 +17,7 @@ use super::stack_memory::{Copied, Live};
 use super::stacks::{Chunk, Condition, Record, Totals};
 use super::unwind::{Trace, unwind};
 use super::wait_reasons::WaitReasons;
+use crate::gobin::layout::Layout;
 use crate::gobin::naming::EntryClass;
 use crate::gobin::places::Places;
 
@@ -32,7 +33,7 @@ const MAX_STACK: u64 = 4 << 30;
 
 pub(super) struct Pass<'a> {
     reader: &'a mut Reader,
-    memory: &'a dyn Memory,
+    pub(super) memory: &'a dyn Memory,
     reasons: &'a WaitReasons,
     /// Reasons with a meaning of their own: a wait that ends without a trace, and one that ends at a known time.
     coroutine: Option<u8>,
@@ -45,7 +46,7 @@ pub(super) struct Pass<'a> {
     stacks: Vec<u8>,
     /// What the unwinder read of the stack at hand.
     words: Vec<(u32, u64)>,
-    trace: Trace,
+    pub(super) trace: Trace,
     totals: Totals,
 }
 
@@ -109,7 +110,7 @@ impl<'a> Pass<'a> {
         self.before.plan(slots, 0, size);
         let read = self.before.read(self.memory, size)?;
         self.now = self.reader.ages.now();
-        let mut chunk = Chunk::default();
+        let mut chunk = Chunk::with_capacity(most);
         let (seen, mut candidates) = self.look(slots, read, &mut chunk);
         if seen == 0 {
             self.totals.unreadable += 1;
@@ -131,7 +132,7 @@ impl<'a> Pass<'a> {
     /// Looks at the descriptors that were copied. Returns how many, and those whose stacks must be read.
     fn look(&mut self, slots: &mut [Slot], read: usize, chunk: &mut Chunk) -> (usize, Vec<Candidate>) {
         let before = std::mem::replace(&mut self.before, Batch::new());
-        let mut candidates = Vec::new();
+        let mut candidates = Vec::with_capacity(slots.len());
         let mut looked_at = 0;
         for (index, bytes) in before.descriptors(read, self.fields.end).enumerate() {
             looked_at += 1;
@@ -160,6 +161,11 @@ impl<'a> Pass<'a> {
         }
         self.before = before;
         (looked_at, candidates)
+    }
+
+    /// Structure offsets of the target's Go version.
+    pub(super) fn layout(&self) -> &Layout {
+        self.reader.binary.layouts.layout()
     }
 
     fn see(&mut self, slot: &mut Slot, goroutine: &Goroutine, standing: &Standing) -> Seen {
@@ -216,8 +222,9 @@ impl<'a> Pass<'a> {
             match candidate.copied.clone().and_then(|range| stacks.get(range)) {
                 Some(bytes) if unmoved => self.unwind_copy(chunk, slot, &candidate, bytes),
                 _ if candidate.goroutine.status == Status::Running => {
-                    self.trace = Trace::default();
-                    self.add(chunk, &candidate, Condition::Running);
+                    let Candidate { goroutine, standing, .. } = &candidate;
+                    let condition = self.running(goroutine, standing, slot.address)?;
+                    self.add(chunk, &candidate, condition);
                 }
                 _ => self.look_again(chunk, slot, candidate)?,
             }
@@ -275,7 +282,7 @@ impl<'a> Pass<'a> {
                     candidate.seen = self.see(slot, &now, &stands);
                     (candidate.goroutine, candidate.standing) = (now, stands);
                     if now.status == Status::Running {
-                        condition = Condition::Running;
+                        condition = self.running(&now, &stands, slot.address)?;
                         break;
                     }
                     match self.unwind_live(&now, &stands, slot.address)? {
@@ -292,7 +299,7 @@ impl<'a> Pass<'a> {
             break;
         }
         if !matches!(condition, Condition::Whole | Condition::Cut) {
-            self.trace = Trace::default();
+            self.trace.clear();
         }
         self.add(chunk, &candidate, condition);
         Ok(())
@@ -320,7 +327,7 @@ impl<'a> Pass<'a> {
         Ok((agrees && unmoved).then_some(first))
     }
 
-    fn walk(&mut self, standing: &Standing) -> Condition {
+    pub(super) fn walk(&mut self, standing: &Standing) -> Condition {
         let mut stack = Live {
             places: &mut self.places,
             memory: self.memory,
@@ -338,7 +345,7 @@ impl<'a> Pass<'a> {
     }
 
     /// A descriptor as it is now; `None` when it holds no goroutine.
-    fn descriptor(&self, address: u64) -> Result<Option<(Goroutine, Standing)>, Fault> {
+    pub(super) fn descriptor(&self, address: u64) -> Result<Option<(Goroutine, Standing)>, Fault> {
         let mut bytes = vec![0; self.fields.end];
         match self.memory.read(address, &mut bytes) {
             Ok(()) => {}
@@ -431,7 +438,7 @@ impl Candidate {
 
 impl Standing {
     /// Whether its stack pointer is in its stack.
-    const fn is_plausible(&self) -> bool {
+    pub(super) const fn is_plausible(&self) -> bool {
         let (low, high) = self.stack;
         low < self.sp
             && self.sp < high
@@ -440,7 +447,7 @@ impl Standing {
             && high.is_multiple_of(8)
     }
 
-    fn is_same_place(&self, other: &Self) -> bool {
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
         // When it began to wait is noted by the garbage collector, whenever that comes by.
         Self { waiting_since: other.waiting_since, ..*self } == *other
     }

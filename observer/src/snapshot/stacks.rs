@@ -108,6 +108,10 @@ impl Chunk {
         self.pcs.get(record.stack.clone()).unwrap_or_default()
     }
 
+    pub(super) fn with_capacity(records: usize) -> Self {
+        Self { records: Vec::with_capacity(records), ..Self::default() }
+    }
+
     /// Adds a goroutine whose stack is no known one.
     pub(super) fn add(&mut self, record: Record, trace: &Trace) {
         let stack = self.place(&trace.pcs);
