@@ -63,7 +63,8 @@ impl Figures {
     }
 
     fn tell(self, report: &mut Report, n: u32, idle: f64) -> Result<()> {
-        let column = |rows: &[(f64, f64)], pick: fn(&(f64, f64)) -> f64| median(rows.iter().map(pick).collect());
+        let column =
+            |rows: &[(f64, f64)], pick: fn(&(f64, f64)) -> f64| median(rows.iter().map(pick).collect());
         let seconds = |rows: &[(f64, f64)]| column(rows, |row| row.0);
         let gaps = |rows: &[(f64, f64)]| column(rows, |row| row.1);
         let (debug0, debug2, first) = (seconds(&self.debug0)?, seconds(&self.debug2)?, seconds(&self.first)?);

@@ -40,7 +40,7 @@ pub(super) struct Seen {
 }
 
 /// What garbage collections noted so far, and the target's clock.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ages {
     epoch: Instant,
     /// Nanoseconds that the target's monotonic clock is ahead of ours; `None` = not known.
@@ -49,11 +49,17 @@ pub(super) struct Ages {
     times: Vec<u64>,
 }
 
-/// The time of a look.
+/// The time of a look: it took place after `before` and before `after`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Now {
+pub(super) struct Look {
+    before: Time,
+    after: Time,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Time {
     /// Hundredths of a second since the target was first looked at: 16 months fit.
-    look: u32,
+    ours: u32,
     /// Nanoseconds on the target's monotonic clock.
     target: Option<u64>,
 }
@@ -63,18 +69,31 @@ impl Ages {
         Self { epoch: Instant::now(), ahead, times: Vec::new() }
     }
 
-    pub(super) fn now(&self) -> Now {
+    /// Looks at something.
+    pub(super) fn look<T>(&self, look: impl FnOnce() -> T) -> (Look, T) {
+        let before = self.time();
+        let seen = look();
+        (Look { before, after: self.time() }, seen)
+    }
+
+    fn time(&self) -> Time {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let ours = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
         let target = self.ahead.and_then(|ahead| u64::try_from(ours.saturating_add(ahead)).ok());
-        Now { look: (self.epoch.elapsed().as_millis() / 10) as u32, target }
+        Time { ours: (self.epoch.elapsed().as_millis() / 10) as u32, target }
+    }
+
+    /// Notes what another thread saw.
+    pub(super) fn merge(&mut self, other: &Self) {
+        let (look, ()) = self.look(|| ());
+        other.times.iter().for_each(|time| self.note(*time, look));
     }
 
     /// Notes what the garbage collector noted of a goroutine.
-    pub(super) fn note(&mut self, waiting_since: u64, now: Now) {
+    pub(super) fn note(&mut self, waiting_since: u64, look: Look) {
         if waiting_since == 0
             || self.times.last() == Some(&waiting_since)
-            || now.target.is_none_or(|now| waiting_since > now)
+            || look.after.target.is_none_or(|now| waiting_since > now)
         {
             return;
         }
@@ -91,22 +110,23 @@ impl Ages {
     }
 
     /// What garbage collections tell of a wait.
-    pub(super) fn noted(&self, waiting_since: u64, now: Now) -> Bounds {
-        let Some(now) = now.target else { return Bounds::default() };
-        let ago = |time: u64| now.checked_sub(time).map(|nanoseconds| nanoseconds as f64 / 1e9);
-        if waiting_since == 0 {
-            // The last collection came by and didn't find it waiting.
-            return Bounds { at_least: None, at_most: self.times.last().copied().and_then(ago) };
-        }
+    pub(super) fn noted(&self, waiting_since: u64, look: Look) -> Bounds {
+        let ago = |now: Option<u64>, time: u64| Some(now?.checked_sub(time)? as f64 / 1e9);
+        // One that isn't noted wasn't found waiting when the last collection came by.
+        let began_after = if waiting_since == 0 { self.times.last().copied() } else { Some(waiting_since) };
         let next = self.times.partition_point(|time| *time <= waiting_since);
-        Bounds { at_least: self.times.get(next).copied().and_then(ago), at_most: ago(waiting_since) }
+        let began_before = self.times.get(next).copied().filter(|_| waiting_since != 0);
+        Bounds {
+            at_least: began_before.and_then(|time| ago(look.before.target, time)),
+            at_most: began_after.and_then(|time| ago(look.after.target, time)),
+        }
     }
 }
 
-impl Now {
+impl Look {
     /// Seconds from now to a time on the target's clock; 0 when it has passed.
     pub(super) fn until(self, nanoseconds: u64) -> Option<f64> {
-        self.target.map(|now| nanoseconds.saturating_sub(now) as f64 / 1e9)
+        self.after.target.map(|now| nanoseconds.saturating_sub(now) as f64 / 1e9)
     }
 }
 
@@ -127,7 +147,7 @@ impl Slot {
     ///
     /// `trackingSeq` is one byte: a goroutine that ran exactly 256 times, or a multiple, and came back to the very
     /// same place without a garbage collection coming by, looks as if it hadn't.
-    pub(super) fn see(&mut self, goroutine: &Goroutine, standing: &Standing, now: Now) -> Seen {
+    pub(super) fn see(&mut self, goroutine: &Goroutine, standing: &Standing, look: Look) -> Seen {
         let stay = stay(goroutine, standing);
         let before = self.stay;
         let same_note = match before & NOTED {
@@ -138,9 +158,10 @@ impl Slot {
         let again = before & !NOTED == stay & !NOTED && same_note;
         self.stay = stay;
         if !again {
-            (self.since, self.stack) = (now.look, NONE);
+            // Rounded up, and the end down: what is said is no more than what was seen.
+            (self.since, self.stack) = (look.after.ours.saturating_add(1), NONE);
         }
-        Seen { again, seconds: f64::from(now.look.wrapping_sub(self.since)) / 100.0 }
+        Seen { again, seconds: f64::from(look.before.ours.saturating_sub(self.since)) / 100.0 }
     }
 
     /// There is no goroutine, or nothing is known of it.

@@ -38,9 +38,11 @@ struct Known {
     next: u32,
 }
 
-/// Stacks by number.
-#[derive(Debug, Default)]
+/// Stacks by number. Tables of several threads have different numbers.
+#[derive(Debug)]
 pub(super) struct KnownStacks {
+    /// The first number.
+    base: u32,
     index: FxHashMap<Key, u32>,
     stacks: Vec<Known>,
     words: Vec<(u32, u64)>,
@@ -48,10 +50,21 @@ pub(super) struct KnownStacks {
 }
 
 impl KnownStacks {
+    /// The table of one of several threads.
+    pub(super) fn new(thread: usize) -> Self {
+        Self {
+            base: (thread * MAX_STACKS) as u32,
+            index: FxHashMap::default(),
+            stacks: Vec::new(),
+            words: Vec::new(),
+            pcs: Vec::new(),
+        }
+    }
+
     /// The number of the stack whose used bytes are `bytes`.
     pub(super) fn find(&self, key: &Key, bytes: &[u8]) -> Option<u32> {
         let mut number = *self.index.get(key)?;
-        while let Some(known) = self.stacks.get(number as usize) {
+        while let Some(known) = self.get(number) {
             let words = self.words.get(known.words.start as usize..known.words.end as usize)?;
             if words.iter().all(|(at, value)| word(bytes, u64::from(*at)) == Some(*value)) {
                 return Some(number);
@@ -69,7 +82,7 @@ impl KnownStacks {
         if full || trace.elided > 0 || self.alike(first) >= MAX_ALIKE {
             return None;
         }
-        let number = self.stacks.len() as u32;
+        let number = self.base + self.stacks.len() as u32;
         let range = |start: usize, end: usize| start as u32..end as u32;
         let known = Known {
             words: range(self.words.len(), self.words.len() + words.len()),
@@ -83,14 +96,23 @@ impl KnownStacks {
         Some(number)
     }
 
+    /// Whether a number is one of this table.
+    pub(super) fn has(&self, number: u32) -> bool {
+        self.get(number).is_some()
+    }
+
+    fn get(&self, number: u32) -> Option<&Known> {
+        self.stacks.get(number.checked_sub(self.base)? as usize)
+    }
+
     fn alike(&self, first: u32) -> usize {
-        let next = |number: &u32| self.stacks.get(*number as usize).map(|known| known.next);
+        let next = |number: &u32| self.get(*number).map(|known| known.next);
         std::iter::successors(Some(first), next).take(MAX_ALIKE + 1).count() - 1
     }
 
     /// Program counters of a stack, the innermost first.
     pub(super) fn pcs(&self, number: u32) -> Option<&[u64]> {
-        let known = self.stacks.get(number as usize)?;
+        let known = self.get(number)?;
         self.pcs.get(known.pcs.start as usize..known.pcs.end as usize)
     }
 
@@ -102,7 +124,7 @@ impl KnownStacks {
 
 #[cfg(test)]
 mod tests {
-    use super::{Key, KnownStacks, MAX_ALIKE, MAX_STACKS};
+    use super::{Key, KnownStacks, MAX_ALIKE, MAX_STACKS, NONE};
     use crate::snapshot::unwind::Trace;
 
     const KEY: Key = Key { pc: 1, size: 16, entry: 2 };
@@ -119,8 +141,9 @@ mod tests {
     /// such a word, or in its key, is another.
     #[test]
     fn equal_stacks_are_found() {
-        let mut known = KnownStacks::default();
-        let (first, second) = (known.insert(KEY, &[(8, 5)], &trace(5)), known.insert(KEY, &[(8, 6)], &trace(6)));
+        let mut known = KnownStacks::new(0);
+        let (first, second) =
+            (known.insert(KEY, &[(8, 5)], &trace(5)), known.insert(KEY, &[(8, 6)], &trace(6)));
         assert_ne!(first, second);
         assert_eq!(known.find(&KEY, &bytes([99, 5])), first);
         assert_eq!(known.find(&KEY, &bytes([98, 6])), second);
@@ -133,7 +156,7 @@ mod tests {
     /// A target that invents stacks makes neither the table nor a search long, and a stack with a gap isn't kept.
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut known = KnownStacks::default();
+        let mut known = KnownStacks::new(0);
         assert_eq!(known.insert(KEY, &[], &Trace { pcs: vec![1], elided: 1 }), None);
         for value in 0..MAX_ALIKE as u64 {
             assert!(known.insert(KEY, &[(8, value)], &trace(value)).is_some());
@@ -144,5 +167,16 @@ mod tests {
             known.insert(Key { entry, ..KEY }, &[(8, 5)], &trace(5));
         }
         assert!(known.is_crowded() && known.stacks.len() == MAX_STACKS);
+    }
+
+    /// The number of one thread's stack is none of another's.
+    #[test]
+    fn threads_have_their_own_numbers() {
+        let mut tables = [KnownStacks::new(0), KnownStacks::new(1)];
+        let numbers = tables.each_mut().map(|known| known.insert(KEY, &[(8, 5)], &trace(5)).unwrap());
+        for (thread, known) in tables.iter().enumerate() {
+            assert_eq!(known.find(&KEY, &bytes([0, 5])), Some(numbers[thread]));
+            assert!(known.has(numbers[thread]) && !known.has(numbers[1 - thread]) && !known.has(NONE));
+        }
     }
 }

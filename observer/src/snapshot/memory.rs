@@ -36,8 +36,8 @@ pub struct Registers {
     pub in_call: bool,
 }
 
-/// Reads memory by address.
-pub trait Memory {
+/// Reads memory by address, for several threads at once.
+pub trait Memory: Sync {
     /// Fills `buf` with the memory at `address`.
     ///
     /// # Errors
@@ -150,10 +150,12 @@ mod threads {
             return Some(thread);
         }
         let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.take(MAX_THREADS);
-        threads.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("status")).ok()).find_map(|text| {
-            let ids = self::ids(&text)?;
-            (ids.last() == Some(&thread)).then(|| ids.first().copied()).flatten()
-        })
+        threads.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("status")).ok()).find_map(
+            |text| {
+                let ids = self::ids(&text)?;
+                (ids.last() == Some(&thread)).then(|| ids.first().copied()).flatten()
+            },
+        )
     }
 
     /// Its ids in all PID namespaces from ours inwards.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::ages::{Ages, Now};
+use super::ages::{Ages, Look};
 use super::batch::Batch;
 use super::census::Census;
 use super::descriptors::{Descriptors, ListError, Slot};
@@ -20,6 +20,9 @@ use crate::gobin::{GoBinary, Layouts};
 
 /// Of more entry functions than this the class isn't remembered.
 const MAX_CLASSES: usize = 8192;
+
+/// Whose goroutines run a function, by its address.
+pub(super) type Classes = FxHashMap<u64, EntryClass>;
 
 /// Why there is no snapshot. The names are the `reason` label of the metric.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,9 +111,10 @@ pub struct Reader {
     pub(super) bias: u64,
     pub(super) descriptors: Descriptors,
     reasons: Option<Arc<WaitReasons>>,
-    pub(super) classes: FxHashMap<u64, EntryClass>,
+    pub(super) classes: Classes,
     pub(super) ages: Ages,
-    pub(super) known: KnownStacks,
+    /// One per thread of a pass.
+    pub(super) known: Vec<KnownStacks>,
 }
 
 impl Reader {
@@ -131,9 +135,9 @@ impl Reader {
             bias,
             descriptors: Descriptors::default(),
             reasons: None,
-            classes: FxHashMap::default(),
+            classes: Classes::default(),
             ages: Ages::new(clock_ahead),
-            known: KnownStacks::default(),
+            known: Vec::new(),
         }
     }
 
@@ -195,7 +199,6 @@ impl Reader {
 
     fn count(&mut self, memory: &dyn Memory, reasons: &WaitReasons) -> Result<Census, SnapshotError> {
         let fields = Fields::of(self.binary.layouts.layout());
-        let now = self.ages.now();
         let mut census = Census::default();
         census.torn = self.descriptors.implausible;
         let mut slots = std::mem::take(&mut self.descriptors.slots);
@@ -204,7 +207,8 @@ impl Reader {
         let mut outcome: Result<(), SnapshotError> = Ok(());
         while next < slots.len() {
             let end = batch.plan(&slots, next, fields.end);
-            match batch.read(memory, fields.end) {
+            let (look, copied) = self.ages.look(|| batch.read(memory, fields.end));
+            match copied {
                 Ok(0) => {
                     census.unreadable += 1;
                     next += 1;
@@ -216,7 +220,7 @@ impl Reader {
                     {
                         looked_at += 1;
                         next += 1;
-                        self.count_one(slot, bytes, &fields, now, reasons, &mut census);
+                        self.count_one(slot, bytes, &fields, look, reasons, &mut census);
                     }
                 }
                 Err(Fault::Late(_)) if looked_at > 0 => {
@@ -240,7 +244,7 @@ impl Reader {
         slot: &mut Slot,
         bytes: &[u8],
         fields: &Fields,
-        now: Now,
+        look: Look,
         reasons: &WaitReasons,
         census: &mut Census,
     ) {
@@ -258,10 +262,10 @@ impl Reader {
             }
         };
         let standing = fields.standing(bytes);
-        self.ages.note(standing.waiting_since, now);
-        let seen = slot.see(&goroutine, &standing, now);
+        self.ages.note(standing.waiting_since, look);
+        let seen = slot.see(&goroutine, &standing, look);
         let waited = goroutine.waits().then(|| {
-            let noted = self.ages.noted(standing.waiting_since, now);
+            let noted = self.ages.noted(standing.waiting_since, look);
             noted.and_seen(seen).at_least.unwrap_or_default()
         });
         let entry = goroutine.entry.wrapping_sub(self.bias);
@@ -280,7 +284,7 @@ impl Reader {
 
 /// Whose goroutines run a function; asks the executable once per function.
 pub(super) fn classify(
-    classes: &mut FxHashMap<u64, EntryClass>,
+    classes: &mut Classes,
     binary: &GoBinary,
     source: &dyn Source,
     entry: u64,

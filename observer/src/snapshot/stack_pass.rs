@@ -5,14 +5,14 @@
 
 use std::ops::Range;
 
-use super::ages::{Bounds, Now, Seen};
+use super::ages::{Ages, Bounds, Look, Seen};
 use super::batch::Batch;
 use super::census::{Goroutine, Status};
 use super::descriptors::Slot;
 use super::fields::{Fields, Parsed, Standing};
-use super::known_stacks::{Key, NONE};
+use super::known_stacks::{Key, KnownStacks};
 use super::memory::{Fault, MAX_RANGES, Memory};
-use super::reader::{Reader, classify};
+use super::reader::{Classes, Reader, classify};
 use super::stack_memory::{Copied, Live};
 use super::stacks::{Chunk, Condition, Record, Totals};
 use super::unwind::{Trace, unwind};
@@ -32,15 +32,18 @@ const ATTEMPTS: usize = 4;
 const MAX_STACK: u64 = 4 << 30;
 
 pub(super) struct Pass<'a> {
-    reader: &'a mut Reader,
+    reader: &'a Reader,
     pub(super) memory: &'a dyn Memory,
     reasons: &'a WaitReasons,
+    known: &'a mut KnownStacks,
+    ages: Ages,
+    classes: Classes,
     /// Reasons with a meaning of their own: a wait that ends without a trace, and one that ends at a known time.
     coroutine: Option<u8>,
     sleep: Option<u8>,
     fields: Fields,
     places: Places,
-    now: Now,
+    look: Look,
     before: Batch,
     after: Batch,
     stacks: Vec<u8>,
@@ -48,6 +51,24 @@ pub(super) struct Pass<'a> {
     words: Vec<(u32, u64)>,
     pub(super) trace: Trace,
     totals: Totals,
+}
+
+/// Takes goroutines from whichever thread; false when no more are wanted.
+pub(super) type Emit<'a> = dyn Fn(Chunk) -> bool + Sync + 'a;
+
+/// What a pass leaves behind.
+pub(super) struct Learnt {
+    pub(super) totals: Totals,
+    pub(super) ages: Ages,
+    pub(super) classes: Classes,
+}
+
+impl Learnt {
+    /// Of a pass that didn't take place.
+    pub(super) fn skipped(reader: &Reader, goroutines: usize) -> Self {
+        let totals = Totals { skipped: goroutines as u64, ..Totals::default() };
+        Self { totals, ages: reader.ages.clone(), classes: Classes::default() }
+    }
 }
 
 /// A goroutine whose stack is read.
@@ -62,16 +83,24 @@ struct Candidate {
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(reader: &'a mut Reader, memory: &'a dyn Memory, reasons: &'a WaitReasons) -> Self {
+    pub(super) fn new(
+        reader: &'a Reader,
+        memory: &'a dyn Memory,
+        reasons: &'a WaitReasons,
+        known: &'a mut KnownStacks,
+    ) -> Self {
         Self {
             coroutine: reasons.number("coroutine"),
             sleep: reasons.number("sleep"),
             fields: Fields::of(reader.binary.layouts.layout()),
             places: Places::new(reader.binary.clone(), reader.source.clone(), reader.bias),
-            now: reader.ages.now(),
+            look: reader.ages.look(|| ()).0,
+            ages: reader.ages.clone(),
+            classes: reader.classes.clone(),
             reader,
             memory,
             reasons,
+            known,
             before: Batch::new(),
             after: Batch::new(),
             stacks: Vec::new(),
@@ -81,11 +110,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    pub(super) fn run(
-        mut self,
-        slots: &mut [Slot],
-        emit: &mut dyn FnMut(Chunk) -> bool,
-    ) -> Result<Totals, Fault> {
+    pub(super) fn run(mut self, slots: &mut [Slot], emit: &Emit<'_>) -> Result<Learnt, Fault> {
         let mut next = 0;
         while next < slots.len() {
             let seen = self.batch(&mut slots[next..], emit)?;
@@ -95,23 +120,20 @@ impl<'a> Pass<'a> {
             }
             next += seen;
         }
-        Ok(self.totals)
+        Ok(Learnt { totals: self.totals, ages: self.ages, classes: self.classes })
     }
 
     /// Reads the first of `slots`, and returns how many; 0 when no more are wanted.
-    fn batch(
-        &mut self,
-        slots: &mut [Slot],
-        emit: &mut dyn FnMut(Chunk) -> bool,
-    ) -> Result<usize, Fault> {
+    fn batch(&mut self, slots: &mut [Slot], emit: &Emit<'_>) -> Result<usize, Fault> {
         let size = self.fields.end;
         let most = slots.len().min(MAX_RANGES);
         let slots = &mut slots[..most];
         self.before.plan(slots, 0, size);
-        let read = self.before.read(self.memory, size)?;
-        self.now = self.reader.ages.now();
+        let (look, read) = self.ages.look(|| self.before.read(self.memory, size));
+        let read = read?;
+        self.look = look;
         let mut chunk = Chunk::with_capacity(most);
-        let (seen, mut candidates) = self.look(slots, read, &mut chunk);
+        let (seen, mut candidates) = self.sort(slots, read, &mut chunk);
         if seen == 0 {
             self.totals.unreadable += 1;
             // Behind an unreadable one there may be many.
@@ -130,7 +152,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Looks at the descriptors that were copied. Returns how many, and those whose stacks must be read.
-    fn look(&mut self, slots: &mut [Slot], read: usize, chunk: &mut Chunk) -> (usize, Vec<Candidate>) {
+    fn sort(&mut self, slots: &mut [Slot], read: usize, chunk: &mut Chunk) -> (usize, Vec<Candidate>) {
         let before = std::mem::replace(&mut self.before, Batch::new());
         let mut candidates = Vec::with_capacity(slots.len());
         let mut looked_at = 0;
@@ -151,12 +173,12 @@ impl<'a> Pass<'a> {
             };
             let standing = self.fields.standing(bytes);
             let seen = self.see(slot, &goroutine, &standing);
-            if slot.stack == NONE {
+            if !self.known.has(slot.stack) {
                 candidates.push(Candidate { index, goroutine, standing, seen, copied: None });
             } else {
                 self.totals.unchanged += 1;
                 let record = self.record(&goroutine, &standing, seen, Condition::Whole);
-                chunk.add_known(record, &self.reader.known, slot.stack);
+                chunk.add_known(record, self.known, slot.stack);
             }
         }
         self.before = before;
@@ -169,8 +191,8 @@ impl<'a> Pass<'a> {
     }
 
     fn see(&mut self, slot: &mut Slot, goroutine: &Goroutine, standing: &Standing) -> Seen {
-        self.reader.ages.note(standing.waiting_since, self.now);
-        slot.see(goroutine, standing, self.now)
+        self.ages.note(standing.waiting_since, self.look);
+        slot.see(goroutine, standing, self.look)
     }
 
     /// Copies the stacks of those that wait and have a short one.
@@ -216,9 +238,8 @@ impl<'a> Pass<'a> {
         let mut again = after.descriptors(read, self.fields.end);
         for candidate in candidates {
             let slot = &mut slots[candidate.index];
-            let unmoved = again
-                .next()
-                .is_some_and(|bytes| candidate.is_seen_in(&self.fields, bytes, slot.address));
+            let unmoved =
+                again.next().is_some_and(|bytes| candidate.is_seen_in(&self.fields, bytes, slot.address));
             match candidate.copied.clone().and_then(|range| stacks.get(range)) {
                 Some(bytes) if unmoved => self.unwind_copy(chunk, slot, &candidate, bytes),
                 _ if candidate.goroutine.status == Status::Running => {
@@ -238,14 +259,14 @@ impl<'a> Pass<'a> {
     fn unwind_copy(&mut self, chunk: &mut Chunk, slot: &mut Slot, candidate: &Candidate, bytes: &[u8]) {
         let Candidate { goroutine, standing, .. } = candidate;
         let key = Key { pc: standing.pc, size: bytes.len() as u64, entry: goroutine.entry };
-        let mut known = self.reader.known.find(&key, bytes);
+        let mut known = self.known.find(&key, bytes);
         let mut condition = Condition::Whole;
         if known.is_none() {
             self.words.clear();
             let (places, read) = (&mut self.places, &mut self.words);
             let mut stack = Copied { places, bytes, start: standing.sp, read };
             if unwind(&mut stack, standing.pc, standing.sp, &mut self.trace) {
-                known = self.reader.known.insert(key, &self.words, &self.trace);
+                known = self.known.insert(key, &self.words, &self.trace);
             } else {
                 condition = Condition::Cut;
             }
@@ -256,7 +277,7 @@ impl<'a> Pass<'a> {
                     slot.stack = number;
                 }
                 let record = self.record(goroutine, standing, candidate.seen, Condition::Whole);
-                chunk.add_known(record, &self.reader.known, number);
+                chunk.add_known(record, self.known, number);
             }
             None => self.add(chunk, candidate, condition),
         }
@@ -277,7 +298,9 @@ impl<'a> Pass<'a> {
     ) -> Result<(), Fault> {
         let mut condition = Condition::Moved;
         for _ in 0..ATTEMPTS {
-            match self.descriptor(slot.address)? {
+            let (look, descriptor) = self.ages.look(|| self.descriptor(slot.address));
+            self.look = look;
+            match descriptor? {
                 Some((now, stands)) => {
                     candidate.seen = self.see(slot, &now, &stands);
                     (candidate.goroutine, candidate.standing) = (now, stands);
@@ -372,7 +395,7 @@ impl<'a> Pass<'a> {
         condition: Condition,
     ) -> Record {
         let entry = goroutine.entry.wrapping_sub(self.reader.bias);
-        let class = classify(&mut self.reader.classes, &self.reader.binary, &*self.reader.source, entry);
+        let class = classify(&mut self.classes, &self.reader.binary, &*self.reader.source, entry);
         let system = match class {
             EntryClass::User => false,
             EntryClass::System => true,
@@ -382,12 +405,12 @@ impl<'a> Pass<'a> {
         };
         let mut record = Record::new(*goroutine, condition, Bounds::default());
         if goroutine.waits() || goroutine.status == Status::Syscall {
-            record.waited = self.reader.ages.noted(standing.waiting_since, self.now).and_seen(seen);
+            record.waited = self.ages.noted(standing.waiting_since, self.look).and_seen(seen);
         } else {
             record.seen_running = seen.again.then_some(seen.seconds);
         }
         if goroutine.waits() && Some(goroutine.wait_reason) == self.sleep && standing.sleeps_until != 0 {
-            record.wakes_in = self.now.until(standing.sleeps_until);
+            record.wakes_in = self.look.until(standing.sleeps_until);
         }
         Record { system, locked: standing.locked, ..record }
     }

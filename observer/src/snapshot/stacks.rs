@@ -1,17 +1,21 @@
 //! Every goroutine with its stack, in chunks: of goroutines that have gone nothing is kept, and of those that are
 //! there 24 bytes each, so that the stack of one that hasn't run since isn't read again.
 
+use std::num::NonZero;
 use std::ops::Range;
-use std::sync::Arc;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
 use super::census::Goroutine;
+use super::descriptors::Slot;
 use super::known_stacks::{KnownStacks, NONE};
-use super::memory::{Memory, Until};
+use super::memory::{Fault, Memory, Until};
 use super::reader::{Reader, SnapshotError};
-use super::stack_pass::Pass;
+use super::stack_pass::{Emit, Learnt, Pass};
 use super::unwind::Trace;
 use super::wait_reasons::WaitReasons;
 use crate::gobin::Layouts;
@@ -145,7 +149,7 @@ pub struct Totals {
     pub torn: u64,
     /// Descriptors whose memory couldn't be read.
     pub unreadable: u64,
-    /// Descriptors that were not looked at because nobody wanted more.
+    /// Descriptors that were not looked at because nobody wanted more, or no thread could be had.
     pub skipped: u64,
     /// Goroutines whose stack was not read again, because they have not run since the last pass.
     pub unchanged: u64,
@@ -154,6 +158,13 @@ pub struct Totals {
 }
 
 impl Totals {
+    fn add(&mut self, part: &Self) {
+        self.torn += part.torn;
+        self.unreadable += part.unreadable;
+        self.skipped += part.skipped;
+        self.unchanged += part.unchanged;
+    }
+
     /// Whether every goroutine was seen.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
@@ -188,18 +199,79 @@ impl Reader {
         &mut self,
         memory: &dyn Memory,
         reasons: &WaitReasons,
-        emit: &mut dyn FnMut(Chunk) -> bool,
+        emit: &mut (dyn FnMut(Chunk) -> bool + Send),
     ) -> Result<Totals, SnapshotError> {
         let began = Instant::now();
         let mut slots = std::mem::take(&mut self.descriptors.slots);
-        if self.known.is_crowded() {
-            self.known = KnownStacks::default();
+        let mut known = self.known_stacks(&mut slots);
+        let emit = Mutex::new(emit);
+        let emit = |chunk: Chunk| emit.lock().unwrap_or_else(PoisonError::into_inner)(chunk);
+        let parts = in_parts(&*self, memory, reasons, (&mut slots, &mut known), &emit);
+        (self.descriptors.slots, self.known) = (slots, known);
+        let mut totals = Totals { torn: self.descriptors.implausible, ..Totals::default() };
+        for part in parts {
+            let part = part?;
+            self.ages.merge(&part.ages);
+            self.classes.extend(part.classes);
+            totals.add(&part.totals);
+        }
+        Ok(Totals { took: began.elapsed(), ..totals })
+    }
+
+    /// The tables of known stacks, one per thread. If one is crowded they begin anew.
+    fn known_stacks(&mut self, slots: &mut [Slot]) -> Vec<KnownStacks> {
+        let mut known = std::mem::take(&mut self.known);
+        if known.iter().any(KnownStacks::is_crowded) {
+            known.clear();
             slots.iter_mut().for_each(|slot| slot.stack = NONE);
         }
-        let totals = Pass::new(self, memory, reasons).run(&mut slots, emit);
-        self.descriptors.slots = slots;
-        let implausible = self.descriptors.implausible;
-        let took = began.elapsed();
-        totals.map(|totals| Totals { torn: totals.torn + implausible, took, ..totals }).map_err(Into::into)
+        let threads = if slots.len() < WORTH_THREADS {
+            1
+        } else {
+            thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS)
+        };
+        while known.len() < threads {
+            known.push(KnownStacks::new(known.len()));
+        }
+        known
     }
+}
+
+/// Goroutines of one target that several threads read: fewer are read before these have started.
+const WORTH_THREADS: usize = 16 << 10;
+/// Threads of a pass: they share the target's memory lock, and the machine with the target.
+const MAX_THREADS: usize = 4;
+
+/// Each table's thread reads its share of the goroutines.
+fn in_parts(
+    reader: &Reader,
+    memory: &dyn Memory,
+    reasons: &WaitReasons,
+    (slots, known): (&mut [Slot], &mut [KnownStacks]),
+    emit: &Emit<'_>,
+) -> Vec<Result<Learnt, Fault>> {
+    let threads = if slots.len() < WORTH_THREADS { 1 } else { known.len().max(1) };
+    let share = slots.len().div_ceil(threads).max(1);
+    let mut parts = slots.chunks_mut(share).zip(known);
+    let run = |(slots, known): (&mut [Slot], &mut KnownStacks)| {
+        Pass::new(reader, memory, reasons, known).run(slots, emit)
+    };
+    let own = parts.next();
+    thread::scope(|scope| {
+        let run = &run;
+        // They start before this thread reads its own part.
+        let others: Vec<_> = parts
+            .map(|part| {
+                let goroutines = part.0.len();
+                let thread = thread::Builder::new().name("observer-stacks".to_owned());
+                thread.spawn_scoped(scope, move || run(part)).map_err(|_| goroutines)
+            })
+            .collect();
+        let own = own.map(run);
+        let others = others.into_iter().map(|other| match other {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(goroutines) => Ok(Learnt::skipped(reader, goroutines)),
+        });
+        own.into_iter().chain(others).collect()
+    })
 }

@@ -30,7 +30,11 @@ impl Pass<'_> {
         let unmoved = now.is_some_and(|(now, stands)| {
             now == *goroutine && stands.is_same_place(standing) && now.status == Status::Running
         });
-        if !(whole && unmoved && still == Some(registers) && self.thread_of(standing.m, address)? == Some(thread)) {
+        if !(whole
+            && unmoved
+            && still == Some(registers)
+            && self.thread_of(standing.m, address)? == Some(thread))
+        {
             self.trace.clear();
             return Ok(Condition::Running);
         }

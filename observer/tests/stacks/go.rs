@@ -45,10 +45,14 @@ pub(crate) fn can_run() -> bool {
     if missing.is_empty() {
         return true;
     }
-    let missing = missing.join(", ");
-    assert_ne!(env::var("OBSERVER_REQUIRE").as_deref(), Ok("1"), "missing: {missing}");
-    println!("skipped: needs {missing}; `cargo xtask setup` installs Go");
+    skip(&format!("{}; `cargo xtask setup` installs Go", missing.join(", ")));
     false
+}
+
+/// Says why a test can't be made here, or fails if all must be made.
+pub(crate) fn skip(missing: &str) {
+    assert_ne!(env::var("OBSERVER_REQUIRE").as_deref(), Ok("1"), "missing: {missing}");
+    println!("skipped: needs {missing}");
 }
 
 fn cache() -> PathBuf {
@@ -108,10 +112,28 @@ impl Program {
         Self::run(minor, Variant::Static, &["busy"])
     }
 
+    /// One whose goroutines wait since known times, through a command that executes it.
+    pub(crate) fn start_ages(minor: u32, through: &[&str]) -> Self {
+        Self::run_through(through, minor, Variant::Static, &["ages"])
+    }
+
+    /// One whose goroutines run.
+    pub(crate) fn start_running(minor: u32) -> Self {
+        Self::run(minor, Variant::Static, &["running"])
+    }
+
     fn run(minor: u32, variant: Variant, arguments: &[&str]) -> Self {
+        Self::run_through(&[], minor, variant, arguments)
+    }
+
+    fn run_through(through: &[&str], minor: u32, variant: Variant, arguments: &[&str]) -> Self {
         let executable = build(minor, variant);
-        let mut child = Command::new(&executable)
-            .args(arguments)
+        let executable = executable.to_str().unwrap();
+        let words = [through, &[executable], arguments].concat();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            // A preempted goroutine would leave the system call that it waits in.
+            .env("GODEBUG", if arguments == ["running"] { "asyncpreemptoff=1" } else { "" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -143,6 +165,17 @@ impl Program {
             .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         fs::read(file).unwrap()
+    }
+
+    /// Its answer to a line, in one line.
+    pub(crate) fn answer(&mut self, line: &str) -> String {
+        writeln!(self.input, "{line}").unwrap();
+        self.line()
+    }
+
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn line(&mut self) -> String {

@@ -1,4 +1,4 @@
-use super::{Ages, Bounds, MAX_TIMES, Now, Seen};
+use super::{Ages, Bounds, Look, MAX_TIMES, Seen, Time};
 use crate::snapshot::census::{Goroutine, Status};
 use crate::snapshot::descriptors::Slot;
 use crate::snapshot::fields::Standing;
@@ -15,8 +15,11 @@ fn standing(waiting_since: u64) -> Standing {
     Standing { pc: 9, sp: 0x1800, stack, in_call: false, waiting_since, sleeps_until: 0, m: 0, locked: false }
 }
 
-fn at(seconds: u32) -> Now {
-    Now { look: seconds * 100, target: Some(u64::from(seconds) * SECOND) }
+/// A look at this time. The begin of a stay is rounded up to the next hundredth: to a whole second here.
+fn at(seconds: u32) -> Look {
+    let target = Some(u64::from(seconds) * SECOND);
+    let time = |ours| Time { ours, target };
+    Look { before: time(seconds * 100), after: time(seconds * 100 - 1) }
 }
 
 fn again(seconds: f64) -> Seen {
@@ -110,7 +113,8 @@ fn collections_bound_waits() {
 #[test]
 fn an_unknown_clock_tells_nothing() {
     let mut ages = Ages::new(None);
-    let now = Now { target: None, ..at(100) };
+    let time = Time { ours: 100, target: None };
+    let now = Look { before: time, after: time };
     ages.note(20 * SECOND, now);
     ages.note(30 * SECOND, now);
     assert_eq!(ages.noted(20 * SECOND, now), Bounds::default());
