@@ -74,7 +74,7 @@ fn running_goroutines() {
         kill(pid, Signal::SIGCONT).unwrap();
         let spins = goroutine(&ours.unwrap_or_else(|| panic!("{what}: no stack")), both[0]);
         assert_eq!(own_functions(&spins), ["main.spinDeeper", "main.spin"], "{what}");
-        let line = spins["stack"][0]["line"].as_u64().unwrap();
-        assert!((30..=36).contains(&line), "{what}: line {line}");
+        let file = spins["stack"][0]["file"].as_str().unwrap();
+        assert!(file.ends_with("/running.go"), "{what}: {file}");
     }
 }

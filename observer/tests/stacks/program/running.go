@@ -22,7 +22,10 @@ func running() {
 	os.Exit(0)
 }
 
-var spun int
+var (
+	spun  int
+	table [8]int
+)
 
 //go:noinline
 func spin() { spinDeeper(1) }
@@ -30,7 +33,7 @@ func spin() { spinDeeper(1) }
 //go:noinline
 func spinDeeper(n int) {
 	for i := 0; ; i += n {
-		spun ^= i
+		table[i&7]++
 	}
 }
 
