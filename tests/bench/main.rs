@@ -2,14 +2,17 @@
 //! that alternate, so that a noisy machine disturbs both sides alike.
 #![allow(clippy::print_stdout, reason = "the table is the program's output")]
 
+mod cgroups;
 mod child;
 mod dump;
 mod idle;
 mod inspect;
 mod kernel;
+mod node;
 mod probe_cost;
 mod report;
 mod snapshot;
+mod turnover;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -33,12 +36,16 @@ struct Args {
 type Bench = fn(&mut Report, bool) -> Result<()>;
 
 /// `inspect` comes first: a child's peak memory is at least its parent's when it was started.
-const NAMES: [(&str, Bench); 5] = [
+const NAMES: [(&str, Bench); 9] = [
     ("inspect", inspect::run),
     ("probe-cost", probe_cost::run),
     ("snapshot", snapshot::run),
     ("dump", dump::run),
+    ("cgroups", cgroups::run),
     ("idle", idle::run),
+    ("node", node::run),
+    ("scrape", node::scrape),
+    ("turnover", turnover::run),
 ];
 
 fn main() -> Result<()> {

@@ -11,6 +11,7 @@ use super::census::{Goroutine, Status};
 use super::descriptors::Slot;
 use super::fields::{Fields, Parsed, Standing};
 use super::known_stacks::{Key, KnownStacks};
+use super::marks::{Marker, Marks};
 use super::memory::{Fault, MAX_RANGES, Memory};
 use super::reader::{Classes, Reader, classify};
 use super::stack_memory::{Copied, Live};
@@ -50,6 +51,7 @@ pub(super) struct Pass<'a> {
     /// What the unwinder read of the stack at hand.
     words: Vec<(u32, u64)>,
     pub(super) trace: Trace,
+    marker: Marker<'a>,
     totals: Totals,
 }
 
@@ -78,6 +80,9 @@ struct Candidate {
     goroutine: Goroutine,
     standing: Standing,
     seen: Seen,
+    marks: Marks,
+    /// Number of the stack that it has had since an earlier pass; what else it carries must be confirmed.
+    known: Option<u32>,
     /// Where its stack was copied to along with others; `None` when it has to be looked at by itself.
     copied: Option<Range<usize>>,
 }
@@ -106,6 +111,7 @@ impl<'a> Pass<'a> {
             stacks: Vec::new(),
             words: Vec::new(),
             trace: Trace::default(),
+            marker: Marker::new(memory, &reader.binary),
             totals: Totals::default(),
         }
     }
@@ -133,7 +139,7 @@ impl<'a> Pass<'a> {
         let read = read?;
         self.look = look;
         let mut chunk = Chunk::with_capacity(most);
-        let (seen, mut candidates) = self.sort(slots, read, &mut chunk);
+        let (seen, mut candidates) = self.sort(slots, read, &mut chunk)?;
         if seen == 0 {
             self.totals.unreadable += 1;
             // Behind an unreadable one there may be many.
@@ -152,7 +158,13 @@ impl<'a> Pass<'a> {
     }
 
     /// Looks at the descriptors that were copied. Returns how many, and those whose stacks must be read.
-    fn sort(&mut self, slots: &mut [Slot], read: usize, chunk: &mut Chunk) -> (usize, Vec<Candidate>) {
+    fn sort(
+        &mut self,
+        slots: &mut [Slot],
+        read: usize,
+        chunk: &mut Chunk,
+    ) -> Result<(usize, Vec<Candidate>), Fault> {
+        self.marker.forget();
         let before = std::mem::replace(&mut self.before, Batch::new());
         let mut candidates = Vec::with_capacity(slots.len());
         let mut looked_at = 0;
@@ -173,16 +185,19 @@ impl<'a> Pass<'a> {
             };
             let standing = self.fields.standing(bytes);
             let seen = self.see(slot, &goroutine, &standing);
-            if !self.known.has(slot.stack) {
-                candidates.push(Candidate { index, goroutine, standing, seen, copied: None });
-            } else {
-                self.totals.unchanged += 1;
+            let known = self.known.has(slot.stack).then_some(slot.stack);
+            self.totals.unchanged += u64::from(known.is_some());
+            if let Some(number) = known.filter(|_| standing.labels == 0 && standing.bubble == 0) {
+                let marks = Marks { scanned: standing.scanned, ..Marks::default() };
                 let record = self.record(&goroutine, &standing, seen, Condition::Whole);
-                chunk.add_known(record, self.known, slot.stack);
+                chunk.add_known(Record { marks, ..record }, self.known, number);
+            } else {
+                let marks = self.marker.of(&standing)?;
+                candidates.push(Candidate { index, goroutine, standing, seen, marks, known, copied: None });
             }
         }
         self.before = before;
-        (looked_at, candidates)
+        Ok((looked_at, candidates))
     }
 
     /// Structure offsets of the target's Go version.
@@ -197,8 +212,10 @@ impl<'a> Pass<'a> {
 
     /// Copies the stacks of those that wait and have a short one.
     fn copy_stacks(&mut self, candidates: &mut [Candidate]) -> Result<(), Fault> {
-        let mut wanted: Vec<&mut Candidate> =
-            candidates.iter_mut().filter(|candidate| candidate.is_batched()).collect();
+        let mut wanted: Vec<&mut Candidate> = candidates
+            .iter_mut()
+            .filter(|candidate| candidate.known.is_none() && candidate.is_batched())
+            .collect();
         wanted.sort_unstable_by_key(|candidate| candidate.standing.sp);
         let mut wanted = &mut wanted[..];
         let mut start = 0;
@@ -236,16 +253,19 @@ impl<'a> Pass<'a> {
         let after = std::mem::replace(&mut self.after, Batch::new());
         let stacks = std::mem::take(&mut self.stacks);
         let mut again = after.descriptors(read, self.fields.end);
-        for candidate in candidates {
+        for mut candidate in candidates {
             let slot = &mut slots[candidate.index];
             let unmoved =
                 again.next().is_some_and(|bytes| candidate.is_seen_in(&self.fields, bytes, slot.address));
-            match candidate.copied.clone().and_then(|range| stacks.get(range)) {
-                Some(bytes) if unmoved => self.unwind_copy(chunk, slot, &candidate, bytes),
+            let copied = candidate.copied.clone().and_then(|range| stacks.get(range));
+            match (copied, candidate.known) {
+                (_, Some(number)) if unmoved => self.add_known(chunk, &candidate, number),
+                (Some(bytes), _) if unmoved => self.unwind_copy(chunk, slot, &candidate, bytes),
                 _ if candidate.goroutine.status == Status::Running => {
                     let Candidate { goroutine, standing, .. } = &candidate;
                     let condition = self.running(goroutine, standing, slot.address)?;
-                    self.add(chunk, &candidate, condition);
+                    let marks = if unmoved { std::mem::take(&mut candidate.marks) } else { Marks::default() };
+                    self.add(chunk, &Candidate { marks, ..candidate }, condition);
                 }
                 _ => self.look_again(chunk, slot, candidate)?,
             }
@@ -276,8 +296,7 @@ impl<'a> Pass<'a> {
                 if self.leaves_traces(goroutine) {
                     slot.stack = number;
                 }
-                let record = self.record(goroutine, standing, candidate.seen, Condition::Whole);
-                chunk.add_known(record, self.known, number);
+                self.add_known(chunk, candidate, number);
             }
             None => self.add(chunk, candidate, condition),
         }
@@ -308,6 +327,7 @@ impl<'a> Pass<'a> {
                         condition = self.running(&now, &stands, slot.address)?;
                         break;
                     }
+                    candidate.marks = self.marker.of(&stands)?;
                     match self.unwind_live(&now, &stands, slot.address)? {
                         Some(found) => condition = found,
                         None => continue,
@@ -323,6 +343,9 @@ impl<'a> Pass<'a> {
         }
         if !matches!(condition, Condition::Whole | Condition::Cut) {
             self.trace.clear();
+        }
+        if matches!(condition, Condition::Moved) || candidate.goroutine.status == Status::Running {
+            candidate.marks = Marks::default();
         }
         self.add(chunk, &candidate, condition);
         Ok(())
@@ -383,8 +406,19 @@ impl<'a> Pass<'a> {
 
     /// Adds a goroutine with the stack that was unwound last.
     fn add(&mut self, chunk: &mut Chunk, candidate: &Candidate, condition: Condition) {
-        let record = self.record(&candidate.goroutine, &candidate.standing, candidate.seen, condition);
+        let record = self.record_of(candidate, condition);
         chunk.add(record, &self.trace);
+    }
+
+    /// Adds a goroutine with a known stack.
+    fn add_known(&mut self, chunk: &mut Chunk, candidate: &Candidate, number: u32) {
+        let record = self.record_of(candidate, Condition::Whole);
+        chunk.add_known(record, self.known, number);
+    }
+
+    fn record_of(&mut self, candidate: &Candidate, condition: Condition) -> Record {
+        let record = self.record(&candidate.goroutine, &candidate.standing, candidate.seen, condition);
+        Record { marks: candidate.marks.clone(), ..record }
     }
 
     fn record(
@@ -472,6 +506,6 @@ impl Standing {
 
     pub(super) fn is_same_place(&self, other: &Self) -> bool {
         // When it began to wait is noted by the garbage collector, whenever that comes by.
-        Self { waiting_since: other.waiting_since, ..*self } == *other
+        Self { waiting_since: other.waiting_since, scanned: other.scanned, ..*self } == *other
     }
 }

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use super::census::Goroutine;
 use super::descriptors::Slot;
 use super::known_stacks::{KnownStacks, NONE};
+use super::marks::Marks;
 use super::memory::{Fault, Memory, Until};
 use super::reader::{Reader, SnapshotError};
 use super::stack_pass::{Emit, Learnt, Pass};
@@ -61,6 +62,8 @@ pub struct Record {
     pub system: bool,
     /// Only one thread may run it.
     pub locked: bool,
+    /// What else it carries.
+    pub marks: Marks,
     /// How long it has waited.
     pub waited: Bounds,
     /// Seconds until it wakes up: it sleeps (Go 1.23 and newer).
@@ -84,6 +87,7 @@ impl Record {
             goroutine,
             system: false,
             locked: false,
+            marks: Marks { scanned: false, labels: None, bubble: None },
             waited,
             wakes_in: None,
             seen_running: None,

@@ -176,8 +176,7 @@ fn overlapping_descriptors() {
 /// fits.
 #[test]
 fn partial_copies() {
-    let last = g().startpc.max(g().sleep_when.unwrap_or_default());
-    let needed = usize::from(last) + 8;
+    let needed = usize::from(g().bubble.unwrap()) + 8;
     for at_most in (1..3 * STEP as usize).step_by(7).chain([needed - 1, needed, needed + 1]) {
         let mut target = Target::new();
         let addresses = target.goroutines(20);
@@ -267,7 +266,11 @@ fn hostile_processors() {
         target.memory.put(ALLP + 8, &count.to_le_bytes());
         target.memory.put(GOMAXPROCS, &(count as u32).to_le_bytes());
         let snapshot = target.take().unwrap();
-        assert_eq!((snapshot.settings.run_queue, snapshot.census.user), (None, 4), "{pointer:#x} {count:#x}");
+        assert_eq!(
+            (snapshot.settings.run_queue_goroutines, snapshot.census.user),
+            (None, 4),
+            "{pointer:#x} {count:#x}"
+        );
     }
 }
 

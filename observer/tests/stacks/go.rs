@@ -77,7 +77,8 @@ pub(crate) fn command(minor: u32) -> Command {
     command
 }
 
-fn build(minor: u32, variant: Variant) -> PathBuf {
+/// Builds the program; returns where it is.
+pub(crate) fn build(minor: u32, variant: Variant) -> PathBuf {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let executable = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stacks-1.{minor}-{variant:?}"));
@@ -114,7 +115,7 @@ impl Program {
 
     /// One whose goroutines wait since known times, through a command that executes it.
     pub(crate) fn start_ages(minor: u32, through: &[&str]) -> Self {
-        Self::run_through(through, minor, Variant::Static, &["ages"])
+        Self::run_through(through, &build(minor, Variant::Static), &["ages"])
     }
 
     /// One whose goroutines run.
@@ -123,17 +124,24 @@ impl Program {
     }
 
     fn run(minor: u32, variant: Variant, arguments: &[&str]) -> Self {
-        Self::run_through(&[], minor, variant, arguments)
+        Self::run_file(&build(minor, variant), arguments)
     }
 
-    fn run_through(through: &[&str], minor: u32, variant: Variant, arguments: &[&str]) -> Self {
-        let executable = build(minor, variant);
-        let executable = executable.to_str().unwrap();
-        let words = [through, &[executable], arguments].concat();
+    /// One that was built.
+    pub(crate) fn run_file(executable: &Path, arguments: &[&str]) -> Self {
+        Self::run_through(&[], executable, arguments)
+    }
+
+    fn run_through(through: &[&str], executable: &Path, arguments: &[&str]) -> Self {
+        let words = [through, &[executable.to_str().unwrap()], arguments].concat();
+        // A preempted goroutine would leave the system call that it waits in.
+        let preempt = if arguments == ["running"] { ",asyncpreemptoff=1" } else { "" };
         let mut child = Command::new(words[0])
             .args(&words[1..])
-            // A preempted goroutine would leave the system call that it waits in.
-            .env("GODEBUG", if arguments == ["running"] { "asyncpreemptoff=1" } else { "" })
+            // As programs for the newest version have it.
+            .env("GODEBUG", format!("tracebacklabels=1,asynctimerchan=0{preempt}"))
+            // Broken programs survive until somebody looks at their stacks.
+            .env("GOGC", if arguments.contains(&"victims") { "off" } else { "100" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -6,6 +6,7 @@
 
 mod ages;
 mod busy;
+mod corrupt;
 mod formats;
 mod go;
 mod running;

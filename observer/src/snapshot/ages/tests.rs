@@ -7,12 +7,34 @@ use crate::snapshot::known_stacks::NONE;
 const SECOND: u64 = 1_000_000_000;
 
 fn goroutine(status: Status) -> Goroutine {
-    Goroutine { id: 7, parent: 1, status, wait_reason: 3, tracking: 200, gopc: 4, entry: 5 }
+    Goroutine {
+        id: 7,
+        parent: 1,
+        status,
+        wait_reason: 3,
+        tracking: 200,
+        gopc: 4,
+        entry: 5,
+        stack: 2048,
+        locked: false,
+    }
 }
 
 fn standing(waiting_since: u64) -> Standing {
     let stack = (0x1000, 0x2000);
-    Standing { pc: 9, sp: 0x1800, stack, in_call: false, waiting_since, sleeps_until: 0, m: 0, locked: false }
+    Standing {
+        pc: 9,
+        sp: 0x1800,
+        stack,
+        in_call: false,
+        waiting_since,
+        sleeps_until: 0,
+        m: 0,
+        locked: false,
+        scanned: false,
+        labels: 0,
+        bubble: 0,
+    }
 }
 
 /// A look at this time. The begin of a stay is rounded up to the next hundredth: to a whole second here.

@@ -21,7 +21,7 @@ func wait() { <-park }
 
 func main() {
 	if len(os.Args) > 1 {
-		map[string]func(){"busy": busy, "ages": ages, "running": running}[os.Args[1]]()
+		map[string]func(){"busy": busy, "victims": victims, "ages": ages, "running": running}[os.Args[1]]()
 	}
 	for _, start := range starts {
 		start()
@@ -31,7 +31,7 @@ func main() {
 }
 
 // What only some builds have is appended by their files.
-var starts = []func(){calls, generics, panics, waits, runtimeCalls}
+var starts = []func(){calls, generics, panics, waits, labels, runtimeCalls}
 
 func control() {
 	settle()
