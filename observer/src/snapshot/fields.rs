@@ -31,6 +31,24 @@ pub(super) struct Standing {
     pub(super) bubble: u64,
 }
 
+impl Standing {
+    /// Whether its stack pointer is in its stack.
+    pub(super) const fn is_plausible(&self) -> bool {
+        let (low, high) = self.stack;
+        low < self.sp
+            && self.sp < high
+            && high - low <= MAX_STACK
+            && self.sp.is_multiple_of(8)
+            && high.is_multiple_of(8)
+    }
+
+    /// Whether nothing has changed that changes when a goroutine runs.
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+        // When it began to wait is noted by the garbage collector, whenever that comes by.
+        Self { waiting_since: other.waiting_since, scanned: other.scanned, ..*self } == *other
+    }
+}
+
 /// Offsets of the fields of `struct g` that are read.
 pub(super) struct Fields {
     status: usize,

@@ -29,8 +29,6 @@ const MAX_BATCHED: u64 = 8 << 10;
 const GAP: u64 = 2560;
 /// How often a goroutine that moves is looked at.
 const ATTEMPTS: usize = 4;
-/// The longest stack that a program may ask for is 1 GB; a descriptor that says more is not believed.
-const MAX_STACK: u64 = 4 << 30;
 
 pub(super) struct Pass<'a> {
     reader: &'a Reader,
@@ -490,22 +488,5 @@ impl Candidate {
     fn is_seen_in(&self, fields: &Fields, bytes: &[u8], address: u64) -> bool {
         matches!(fields.parse(bytes, address), Parsed::Live(now) if now == self.goroutine)
             && fields.standing(bytes).is_same_place(&self.standing)
-    }
-}
-
-impl Standing {
-    /// Whether its stack pointer is in its stack.
-    pub(super) const fn is_plausible(&self) -> bool {
-        let (low, high) = self.stack;
-        low < self.sp
-            && self.sp < high
-            && high - low <= MAX_STACK
-            && self.sp.is_multiple_of(8)
-            && high.is_multiple_of(8)
-    }
-
-    pub(super) fn is_same_place(&self, other: &Self) -> bool {
-        // When it began to wait is noted by the garbage collector, whenever that comes by.
-        Self { waiting_since: other.waiting_since, scanned: other.scanned, ..*self } == *other
     }
 }
