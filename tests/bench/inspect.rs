@@ -1,13 +1,12 @@
 //! What reading a large executable costs.
 
+use crate::child::{self, MEBIBYTE};
 use crate::report::{Goal, Report, median};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use observer_tests::build::{Variant, build};
 use observer_tests::go::Go;
-use observer_tests::{large, observer};
+use observer_tests::large;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Instant;
 
 const BENCH: &str = "inspect";
 
@@ -32,28 +31,8 @@ pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
     Ok(())
 }
 
-const MEBIBYTE: f64 = (1 << 20) as f64;
-
 /// Wall time in milliseconds and peak resident memory in bytes of one `observer inspect`.
 fn inspect(path: &Path) -> Result<(f64, f64)> {
-    let path = path.display().to_string();
-    let mut command = observer::command(&["inspect", &path, "--output", "json"])?;
-    let start = Instant::now();
-    let child = command.stdout(Stdio::null()).spawn()?;
-    let (status, bytes) = wait_for(child.id())?;
-    let milliseconds = start.elapsed().as_secs_f64() * 1e3;
-    ensure!(status == 0, "inspect failed with status {status:#x}");
-    Ok((milliseconds, bytes))
-}
-
-/// Waits for a child; returns its raw status and its peak resident memory in bytes.
-#[allow(unsafe_code, reason = "only wait4 tells one child's use of memory")]
-fn wait_for(pid: u32) -> Result<(i32, f64)> {
-    let mut status = 0;
-    // SAFETY: rusage is integers only, for which zeros are valid.
-    let mut usage: nix::libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live values of the right types.
-    let waited = unsafe { nix::libc::wait4(i32::try_from(pid)?, &raw mut status, 0, &raw mut usage) };
-    ensure!(u32::try_from(waited) == Ok(pid), "cannot wait for inspect");
-    Ok((status, usage.ru_maxrss as f64 * 1024.0))
+    let ran = child::run(&["inspect", &path.display().to_string(), "--output", "json"])?;
+    Ok((ran.seconds * 1e3, ran.peak_bytes))
 }

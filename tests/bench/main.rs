@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout, reason = "the table is the program's output")]
 
 mod cgroups;
+mod child;
+mod dump;
 mod idle;
 mod inspect;
 mod kernel;
@@ -34,10 +36,11 @@ struct Args {
 type Bench = fn(&mut Report, bool) -> Result<()>;
 
 /// `inspect` comes first: a child's peak memory is at least its parent's when it was started.
-const NAMES: [(&str, Bench); 8] = [
+const NAMES: [(&str, Bench); 9] = [
     ("inspect", inspect::run),
     ("probe-cost", probe_cost::run),
     ("snapshot", snapshot::run),
+    ("dump", dump::run),
     ("cgroups", cgroups::run),
     ("idle", idle::run),
     ("node", node::run),

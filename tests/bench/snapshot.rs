@@ -24,7 +24,7 @@ pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
         for round in 0..rounds {
             ours.push(snapshot_milliseconds(&mut attach)?);
             if round < 3 {
-                pprof.push(target.ask("pprof")?["seconds"].as_f64().context("no figure")? * 1e3);
+                pprof.push(target.ask("pprof 0")?["seconds"].as_f64().context("no figure")? * 1e3);
             }
         }
         let (ours, pprof) = (median(ours)?, median(pprof)?);

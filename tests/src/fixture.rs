@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 /// A Go program that answers the test's questions; it ends with this value.
 pub struct Fixture {
@@ -101,6 +102,16 @@ impl Fixture {
         let answer = self.lines.json().with_context(|| format!("no answer to `{command}`"))?;
         ensure!(answer.get("error").is_none(), "`{command}`: {answer}");
         Ok(answer)
+    }
+
+    /// As [`Self::ask`], where the answer may take longer than anything else.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_patiently(&mut self, command: &str, patience: Duration) -> Result<Value> {
+        self.tell(command)?;
+        let line = self.lines.next_within(patience).with_context(|| format!("no answer to `{command}`"))?;
+        Ok(serde_json::from_str(&line)?)
     }
 
     /// What the fixture's own runtime knows of its goroutines.

@@ -16,6 +16,8 @@ use crate::snapshot::census::Status;
 
 /// How long each part of the target's memory is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time between two looks.
+const MAX_WATCH: Duration = Duration::from_secs(3600);
 /// Time between two notes on how far it is.
 const PROGRESS: Duration = Duration::from_millis(200);
 
@@ -32,14 +34,17 @@ pub(super) struct Arguments {
     /// What goroutines of one line of the summary have in common
     #[arg(long, value_enum, default_value = "stack")]
     group_by: Grouping,
+    /// Look twice, so long apart, and show the second look: goroutines that have not run meanwhile have waited that
+    /// long at least
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    watch: Option<Duration>,
     /// Only goroutines in this state
     #[arg(long, value_enum)]
     state: Option<State>,
     /// Only goroutines whose wait reason contains this text
     #[arg(long, value_name = "TEXT")]
     wait_reason: Option<String>,
-    /// Only goroutines that may have waited this long: the runtime tells an upper bound, from the second
-    /// garbage collection on
+    /// Only goroutines that may have waited this long, as far as garbage collections and --watch tell
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     min_age: Option<Duration>,
     /// Only goroutines with a function on the stack whose name contains this text, or that one such function
@@ -111,9 +116,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if to_terminal && format == Format::Pprof {
         bail!("a profile for pprof is no text: name a file with -o FILE");
     }
-    let deadline = Instant::now() + arguments.timeout;
+    let deadline = Instant::now() + arguments.timeout + arguments.watch.unwrap_or_default();
     go_process::require(arguments.pid)?;
-    let profile = Profile::start(arguments.pid, PATIENCE)
+    if let Some(watch) = arguments.watch.filter(|watch| *watch > MAX_WATCH) {
+        bail!("--watch {} is too long: watch for at most an hour", humantime::format_duration(watch));
+    }
+    let profile = Profile::start(arguments.pid, PATIENCE, arguments.watch)
         .with_context(|| format!("process {} can't be observed", arguments.pid))?;
     let out: Box<dyn Write> = match &arguments.output {
         Some(path) => {

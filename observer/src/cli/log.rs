@@ -19,6 +19,8 @@ use crate::text::printable;
 pub(super) struct LogArguments {
     /// How to log
     #[arg(
+        // `dump` has an option of the same name for something else.
+        id = "log.format",
         long = "log.format",
         value_name = "FORMAT",
         env = "OBSERVER_LOG_FORMAT",
@@ -30,6 +32,7 @@ pub(super) struct LogArguments {
     /// What to log: error, warn, info, debug, trace, or a filter such as
     /// `info,observer::container=debug` [default: info for serve, else error]
     #[arg(
+        id = "log.level",
         long = "log.level",
         value_name = "LEVEL",
         env = "OBSERVER_LOG_LEVEL",

@@ -76,6 +76,33 @@ pub fn load_bias(pid: u32, entry: u64) -> io::Result<u64> {
     Ok(running.wrapping_sub(entry))
 }
 
+/// Nanoseconds that a process's monotonic clock is ahead of ours; `None` when the kernel doesn't tell.
+#[must_use]
+pub fn clock_ahead(pid: u32) -> Option<i64> {
+    let place = |process: &str, name: &str| PathBuf::from(format!("/proc/{process}/{name}"));
+    let namespace = |process: &str, name: &str| std::fs::read_link(place(process, name));
+    let (own, its) = ("self", pid.to_string());
+    // Kernels without time namespaces (before Linux 5.6) have one clock for all.
+    let Ok(clock) = namespace(own, "ns/time") else { return Some(0) };
+    let offset = |process: &str| {
+        // The file speaks of the children's namespace, which nearly always is the process's own.
+        let same = namespace(process, "ns/time").ok()? == namespace(process, "ns/time_for_children").ok()?;
+        let text = same.then(|| std::fs::read_to_string(place(process, "timens_offsets")).ok())??;
+        monotonic_offset(&text)
+    };
+    if namespace(&its, "ns/time").ok()? == clock {
+        return Some(0);
+    }
+    offset(&its)?.checked_sub(offset(own)?)
+}
+
+/// Nanoseconds, from the text of `/proc/PID/timens_offsets`.
+fn monotonic_offset(text: &str) -> Option<i64> {
+    let mut words = text.lines().find_map(|line| line.strip_prefix("monotonic"))?.split_ascii_whitespace();
+    let (seconds, nanoseconds): (i64, i64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
+}
+
 /// The process id that a process has in its own PID namespace; `None` when that is the one of our `/proc`.
 #[must_use]
 pub fn inner_pid(pid: u32) -> Option<u32> {
@@ -107,5 +134,20 @@ fn io_error(error: ProcError) -> io::Error {
         ProcError::NotFound(_) => io::ErrorKind::NotFound.into(),
         ProcError::PermissionDenied(_) => io::ErrorKind::PermissionDenied.into(),
         error => io::Error::other(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::monotonic_offset;
+
+    /// The kernel's file of a time namespace's offsets is understood; what is none tells nothing.
+    #[test]
+    fn offsets_of_a_time_namespace() {
+        assert_eq!(monotonic_offset("monotonic      -7 500000000\nboottime  9  0\n"), Some(-6_500_000_000));
+        assert_eq!(monotonic_offset("monotonic           0         0\n"), Some(0));
+        for text in ["", "monotonic 1", "monotonic a 0", "monotonic 9999999999999 0", "boottime 1 0"] {
+            assert_eq!(monotonic_offset(text), None, "{text}");
+        }
     }
 }

@@ -141,7 +141,7 @@ pub struct Callsite<'a> {
     /// Change of `live` per second, over the last interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_per_second: Option<f64>,
-    /// The longest that one of them was seen in the same wait: a lower bound.
+    /// The longest that one of them has waited at least.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_wait_seconds: Option<f64>,
     /// Waiting ones by reason.

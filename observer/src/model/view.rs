@@ -187,7 +187,7 @@ pub struct CallsiteView {
     pub exited_per_second: Option<f64>,
     /// See `created_per_second`.
     pub growth_per_second: Option<f64>,
-    /// The longest that one of its goroutines was seen in the same park: a lower bound, in seconds.
+    /// The longest that one of its goroutines has waited at least, in seconds.
     pub oldest_wait_seconds: Option<f64>,
     /// Waiting goroutines by reason.
     pub wait_reasons: BTreeMap<Arc<str>, u64>,

@@ -77,11 +77,13 @@ enum Next {
 }
 
 impl Profile {
-    /// Begins to read the goroutines of a process. `patience` bounds how long it is waited for each part.
+    /// Begins to read the goroutines of a process. `patience` bounds how long it is waited for each part. With
+    /// `watch` they are looked at twice, so long apart, and the second look is handed over: it tells which have not
+    /// run meanwhile.
     ///
     /// # Errors
     /// When nothing can be said about the process.
-    pub fn start(pid: u32, patience: Duration) -> Result<Self, Interrupted> {
+    pub fn start(pid: u32, patience: Duration, watch: Option<Duration>) -> Result<Self, Interrupted> {
         let executable = match executables::read(&process::exe_path(pid)) {
             Recognised::Go(executable) => executable,
             Recognised::Refused { reason, .. } => return Err(Interrupted::Refused(reason)),
@@ -97,18 +99,21 @@ impl Profile {
             exe: printable(&exe).into_owned(),
             go_version: printable(&executable.binary.build.version).into_owned(),
             build_id: executable.binary.image.build_id(&*executable.file).unwrap_or_default(),
-            taken_at: SystemTime::now(),
+            taken_at: SystemTime::now() + watch.unwrap_or_default(),
             text: (module.text.wrapping_add(bias), module.text_end.wrapping_add(bias)),
             labels_in_tracebacks: false,
         };
-        let reader = Reader::new(executable.binary.clone(), executable.file.clone(), bias);
+        let clock = process::clock_ahead(pid);
+        let reader = Reader::new(executable.binary.clone(), executable.file.clone(), bias, clock);
         let (sender, messages) = mpsc::sync_channel(QUEUE);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         std::thread::Builder::new()
             .name("observer-stacks".to_owned())
-            .spawn(move || read(reader, pid, patience, &stopped, &sender))
+            .spawn(move || read(reader, pid, (patience, watch), &stopped, &sender))
             .map_err(|error| Interrupted::Refused(format!("can't start a thread: {error}")))?;
+        // The first look hands nothing over.
+        let patience = watch.map_or(patience, |watch| patience.saturating_mul(2).saturating_add(watch));
         let mut profile = Self {
             subject,
             bias,
@@ -184,10 +189,18 @@ impl Profile {
 }
 
 /// Runs on the thread. When nobody listens any more it ends.
-fn read(mut reader: Reader, pid: u32, patience: Duration, stop: &AtomicBool, to: &SyncSender<Message>) {
+fn read(
+    mut reader: Reader,
+    pid: u32,
+    (patience, watch): (Duration, Option<Duration>),
+    stop: &AtomicBool,
+    to: &SyncSender<Message>,
+) {
     let process = ProcessMemory(pid);
     let memory = Stoppable::new(&process, stop);
-    let result = reader.begin(&memory, Instant::now() + patience).and_then(|(reasons, descriptors)| {
+    let first = watch.map_or(Ok(()), |watch| look_first(&mut reader, &memory, patience, watch));
+    let result = first.and_then(|()| reader.begin(&memory, Instant::now() + patience));
+    let result = result.and_then(|(reasons, descriptors)| {
         to.send(Message::Begin(reasons.clone(), descriptors, Environment::read(pid).unwrap_or_default()))
             .ok();
         reader.stacks(&memory, &reasons, &mut |chunk| to.send(Message::Chunk(chunk)).is_ok())
@@ -197,6 +210,23 @@ fn read(mut reader: Reader, pid: u32, patience: Duration, stop: &AtomicBool, to:
         Err(error) => Message::Failed(error),
     };
     to.send(last).ok();
+}
+
+/// Looks at all goroutines, and waits.
+fn look_first(
+    reader: &mut Reader,
+    memory: &Stoppable<'_>,
+    patience: Duration,
+    watch: Duration,
+) -> Result<(), SnapshotError> {
+    let until = Instant::now() + patience;
+    let (reasons, _) = reader.begin(memory, until)?;
+    let totals = reader.stacks(memory, &reasons, &mut |_| Instant::now() < until)?;
+    if totals.skipped > 0 {
+        return Err(SnapshotError::Deadline(patience));
+    }
+    std::thread::sleep(watch);
+    Ok(())
 }
 
 /// Whether a program writes labels into its tracebacks: by its environment, else by its build, else by its

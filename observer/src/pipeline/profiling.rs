@@ -21,7 +21,7 @@ pub fn take(pid: u32, format: Format, out: &mut dyn Write) -> Result<(), Refusal
         Unobservable::NoProcess(_) | Unobservable::NoExecutable(_) => Refusal::NoProcess(error.to_string()),
         _ => Refusal::NotATarget(error.to_string()),
     })?;
-    let profile = Profile::start(pid, PATIENCE)
+    let profile = Profile::start(pid, PATIENCE, None)
         .map_err(|error| Refusal::Interrupted(format!("process {pid} can't be observed: {error}")))?;
     let mut rendering = Rendering::new(
         profile.subject.clone(),

@@ -115,6 +115,7 @@ impl Target {
                     executable.binary.clone(),
                     executable.file.clone(),
                     bias,
+                    process::clock_ahead(identity.pid),
                 )));
             }
             Err(error) => {

@@ -100,7 +100,7 @@ pub struct Tally {
     pub system: u64,
     /// Waiting user goroutines by reason number.
     pub waiting: Vec<(u8, u64)>,
-    /// The longest that a user goroutine was seen in the same park, seconds.
+    /// The longest that a user goroutine has waited at least, seconds.
     pub oldest_wait: Option<f64>,
     /// User goroutines by status, in the order of [`Status::ALL`].
     pub states: [u64; 6],
@@ -171,7 +171,7 @@ impl Default for Census {
 }
 
 impl Census {
-    /// Counts one goroutine. `waited` = seconds it was seen in the same park; `classify` is asked once per
+    /// Counts one goroutine. `waited` = seconds it has waited at least; `classify` is asked once per
     /// callsite; `is_idle` tells whether a goroutine for callbacks waits for work with this reason.
     pub fn count(
         &mut self,

@@ -4,6 +4,7 @@
 //! the list is read once and later only its new end. It is kept sorted by address, because neighbours in
 //! memory are read with one copy.
 
+use super::known_stacks::NONE;
 use super::memory::{Fault, Memory};
 use crate::gobin::source::le64;
 
@@ -21,10 +22,20 @@ const MAX_ADDRESS: u64 = 1 << 56;
 pub struct Slot {
     /// Address of the `struct g`.
     pub address: u64,
-    /// Identifies one park: changes when the goroutine has run, or is another one. 0 = not waiting.
-    pub park: u32,
-    /// When this park was first seen, in hundredths of a second since the target was first read.
+    /// Identifies one stay in one place: changes when the goroutine has run, or is another one. 0 = none.
+    pub stay: u64,
+    /// When this stay was first seen, in hundredths of a second since the target was first read.
     pub since: u32,
+    /// Number of the known stack that the goroutine has during this stay.
+    pub stack: u32,
+}
+
+impl Slot {
+    /// One of which nothing is known.
+    #[must_use]
+    pub const fn new(address: u64) -> Self {
+        Self { address, stay: 0, since: 0, stack: NONE }
+    }
 }
 
 /// Why the list can't be used.
@@ -109,7 +120,7 @@ impl Descriptors {
             }
             for address in bytes.chunks_exact(8).map(le64) {
                 if address != 0 && address.is_multiple_of(8) && address < MAX_ADDRESS {
-                    self.slots.push(Slot { address, park: 0, since: 0 });
+                    self.slots.push(Slot::new(address));
                 } else {
                     implausible += 1;
                 }

@@ -17,6 +17,10 @@ pub(super) struct Standing {
     pub(super) in_call: bool,
     /// Monotonic nanoseconds: it has not waited since before then; 0 = unknown (`g.waitsince`).
     pub(super) waiting_since: u64,
+    /// Monotonic nanoseconds: when its last `time.Sleep` ends or ended; 0 = unknown (`g.sleepWhen`).
+    pub(super) sleeps_until: u64,
+    /// Address of the thread that runs it or runs its system call; 0 = none (`g.m`).
+    pub(super) m: u64,
     /// Only one thread may run it.
     pub(super) locked: bool,
     /// The garbage collector looks at its stack.
@@ -25,6 +29,24 @@ pub(super) struct Standing {
     pub(super) labels: u64,
     /// Where its `testing/synctest` bubble is; 0 = it is in none.
     pub(super) bubble: u64,
+}
+
+impl Standing {
+    /// Whether its stack pointer is in its stack.
+    pub(super) const fn is_plausible(&self) -> bool {
+        let (low, high) = self.stack;
+        low < self.sp
+            && self.sp < high
+            && high - low <= MAX_STACK
+            && self.sp.is_multiple_of(8)
+            && high.is_multiple_of(8)
+    }
+
+    /// Whether nothing has changed that changes when a goroutine runs.
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+        // When it began to wait is noted by the garbage collector, whenever that comes by.
+        Self { waiting_since: other.waiting_since, scanned: other.scanned, ..*self } == *other
+    }
 }
 
 /// Offsets of the fields of `struct g` that are read.
@@ -41,6 +63,8 @@ pub(super) struct Fields {
     sched: (usize, usize),
     syscall: (usize, usize),
     waiting_since: usize,
+    sleeps_until: Option<usize>,
+    m: usize,
     locked: usize,
     labels: usize,
     bubble: Option<usize>,
@@ -81,6 +105,8 @@ impl Fields {
             sched: (at(g.sched_pc), at(g.sched_sp)),
             syscall: (at(g.syscallpc), at(g.syscallsp)),
             waiting_since: at(g.waitsince),
+            sleeps_until: g.sleep_when.map(at),
+            m: at(g.m),
             locked: at(g.lockedm),
             labels: at(g.labels),
             bubble: g.bubble.map(at),
@@ -99,6 +125,8 @@ impl Fields {
             fields.sched.0.max(fields.sched.1),
             fields.syscall.0.max(fields.syscall.1),
             fields.waiting_since,
+            fields.sleeps_until.unwrap_or(0),
+            fields.m,
             fields.locked,
             fields.labels,
             fields.bubble.unwrap_or(0),
@@ -153,6 +181,8 @@ impl Fields {
             stack: (word(self.stack), word(self.stack + 8)),
             in_call,
             waiting_since: word(self.waiting_since),
+            sleeps_until: self.sleeps_until.map_or(0, word),
+            m: word(self.m),
             locked: word(self.locked) != 0,
             scanned: le32(&bytes[self.status..]) & SCAN != 0,
             labels: word(self.labels),

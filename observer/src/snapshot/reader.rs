@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use super::ages::{Ages, Look};
 use super::batch::Batch;
-use super::census::{Census, Goroutine};
+use super::census::Census;
 use super::descriptors::{Descriptors, ListError, Slot};
 use super::fields::{Fields, Parsed};
+use super::known_stacks::KnownStacks;
 use super::memory::{Fault, Memory, Until};
 use super::runtime::Settings;
 use super::wait_reasons::WaitReasons;
@@ -18,6 +20,9 @@ use crate::gobin::{GoBinary, Layouts};
 
 /// Of more entry functions than this the class isn't remembered.
 const MAX_CLASSES: usize = 8192;
+
+/// Whose goroutines run a function, by its address.
+pub(super) type Classes = FxHashMap<u64, EntryClass>;
 
 /// Why there is no snapshot. The names are the `reason` label of the metric.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,22 +111,33 @@ pub struct Reader {
     pub(super) bias: u64,
     pub(super) descriptors: Descriptors,
     reasons: Option<Arc<WaitReasons>>,
-    pub(super) classes: FxHashMap<u64, EntryClass>,
-    epoch: Instant,
+    pub(super) classes: Classes,
+    pub(super) ages: Ages,
+    /// One per thread of a pass.
+    pub(super) known: Vec<KnownStacks>,
 }
 
 impl Reader {
-    /// `bias` = load address − link-time address.
+    /// `bias` = load address − link-time address; `clock_ahead` = nanoseconds that the target's monotonic clock is
+    /// ahead of ours, `None` when that isn't known.
     #[must_use]
-    pub fn new(binary: Arc<GoBinary>, source: Arc<dyn Source + Send + Sync>, bias: u64) -> Self {
+    pub fn new(
+        binary: Arc<GoBinary>,
+        source: Arc<dyn Source + Send + Sync>,
+        bias: u64,
+        clock_ahead: Option<i64>,
+    ) -> Self {
+        // Where a layout was not measured, a word that isn't g.waitsince would make alarming ages.
+        let clock_ahead = clock_ahead.filter(|_| matches!(binary.layouts, Layouts::Measured(_)));
         Self {
             binary,
             source,
             bias,
             descriptors: Descriptors::default(),
             reasons: None,
-            classes: FxHashMap::default(),
-            epoch: Instant::now(),
+            classes: Classes::default(),
+            ages: Ages::new(clock_ahead),
+            known: Vec::new(),
         }
     }
 
@@ -183,8 +199,6 @@ impl Reader {
 
     fn count(&mut self, memory: &dyn Memory, reasons: &WaitReasons) -> Result<Census, SnapshotError> {
         let fields = Fields::of(self.binary.layouts.layout());
-        // Hundredths of a second since the first snapshot: 16 months fit.
-        let now = (self.epoch.elapsed().as_millis() / 10) as u32;
         let mut census = Census::default();
         census.torn = self.descriptors.implausible;
         let mut slots = std::mem::take(&mut self.descriptors.slots);
@@ -193,7 +207,8 @@ impl Reader {
         let mut outcome: Result<(), SnapshotError> = Ok(());
         while next < slots.len() {
             let end = batch.plan(&slots, next, fields.end);
-            match batch.read(memory, fields.end) {
+            let (look, copied) = self.ages.look(|| batch.read(memory, fields.end));
+            match copied {
                 Ok(0) => {
                     census.unreadable += 1;
                     next += 1;
@@ -205,7 +220,7 @@ impl Reader {
                     {
                         looked_at += 1;
                         next += 1;
-                        self.count_one(slot, bytes, &fields, now, reasons, &mut census);
+                        self.count_one(slot, bytes, &fields, look, reasons, &mut census);
                     }
                 }
                 Err(Fault::Late(_)) if looked_at > 0 => {
@@ -229,24 +244,30 @@ impl Reader {
         slot: &mut Slot,
         bytes: &[u8],
         fields: &Fields,
-        now: u32,
+        look: Look,
         reasons: &WaitReasons,
         census: &mut Census,
     ) {
         let goroutine = match fields.parse(bytes, slot.address) {
             Parsed::Live(goroutine) => goroutine,
             Parsed::None => {
-                slot.park = 0;
+                slot.forget();
                 census.dead += 1;
                 return;
             }
             Parsed::Torn => {
-                slot.park = 0;
+                slot.forget();
                 census.torn += 1;
                 return;
             }
         };
-        let waited = slot.see(&goroutine, now);
+        let standing = fields.standing(bytes);
+        self.ages.note(standing.waiting_since, look);
+        let seen = slot.see(&goroutine, &standing, look);
+        let waited = goroutine.waits().then(|| {
+            let noted = self.ages.noted(standing.waiting_since, look);
+            noted.and_seen(seen).at_least.unwrap_or_default()
+        });
         let entry = goroutine.entry.wrapping_sub(self.bias);
         let class = || classify(&mut self.classes, &self.binary, &*self.source, entry);
         census.count(&goroutine, waited, class, |reason| reasons.is_callback_idle(reason));
@@ -263,7 +284,7 @@ impl Reader {
 
 /// Whose goroutines run a function; asks the executable once per function.
 pub(super) fn classify(
-    classes: &mut FxHashMap<u64, EntryClass>,
+    classes: &mut Classes,
     binary: &GoBinary,
     source: &dyn Source,
     entry: u64,
@@ -276,24 +297,4 @@ pub(super) fn classify(
         classes.insert(entry, class);
     }
     class
-}
-
-impl Slot {
-    /// Notes what the goroutine does, and returns for how many seconds it was seen in the same park.
-    ///
-    /// `trackingSeq` is one byte: a goroutine that ran exactly 256 times in between looks as if it hadn't.
-    fn see(&mut self, goroutine: &Goroutine, now: u32) -> Option<f64> {
-        if !goroutine.waits() {
-            self.park = 0;
-            return None;
-        }
-        let park = (goroutine.id as u32).wrapping_mul(0x9e37_79b1)
-            ^ u32::from(goroutine.tracking) << 8
-            ^ u32::from(goroutine.wait_reason);
-        let park = park.max(1);
-        if self.park != park {
-            (self.park, self.since) = (park, now);
-        }
-        Some(f64::from(now.wrapping_sub(self.since)) / 100.0)
-    }
 }

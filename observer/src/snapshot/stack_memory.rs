@@ -16,6 +16,8 @@ pub(super) struct Copied<'a> {
     pub(super) bytes: &'a [u8],
     /// The address of the first of them.
     pub(super) start: u64,
+    /// The words that were read: offset from the first byte, and value.
+    pub(super) read: &'a mut Vec<(u32, u64)>,
 }
 
 impl Stack for Copied<'_> {
@@ -24,7 +26,10 @@ impl Stack for Copied<'_> {
     }
 
     fn word(&mut self, address: u64) -> Option<u64> {
-        word(self.bytes, address.checked_sub(self.start)?)
+        let at = address.checked_sub(self.start)?;
+        let value = word(self.bytes, at)?;
+        self.read.push((u32::try_from(at).ok()?, value));
+        Some(value)
     }
 }
 
@@ -64,7 +69,8 @@ impl Stack for Live<'_> {
     }
 }
 
-fn word(bytes: &[u8], at: u64) -> Option<u64> {
+/// The word at an offset, if it is there.
+pub(super) fn word(bytes: &[u8], at: u64) -> Option<u64> {
     let at = usize::try_from(at).ok()?;
     bytes.get(at..at.checked_add(8)?).map(le64)
 }

@@ -1,36 +1,28 @@
-//! Every goroutine with its stack, in chunks: nothing that grows with their number is kept.
-//!
-//! The target runs on meanwhile. A stack counts only if the descriptor says the same before and after it was
-//! copied; a goroutine that has moved is looked at again, and in the end reported as moved.
+//! Every goroutine with its stack, in chunks: of goroutines that have gone nothing is kept, and of those that are
+//! there 24 bytes each, so that the stack of one that hasn't run since isn't read again.
 
+use std::num::NonZero;
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Instant;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::batch::Batch;
-use super::census::{Goroutine, Status};
+use rustc_hash::FxHashMap;
+
+use super::census::Goroutine;
 use super::descriptors::Slot;
-use super::fields::{Fields, Parsed, Standing};
-use super::marks::{Marker, Marks};
-use super::memory::{Fault, MAX_RANGES, Memory, Until};
-use super::reader::{Reader, SnapshotError, classify};
-use super::stack_memory::{Copied, Live};
-use super::unwind::{Trace, unwind};
+use super::known_stacks::{KnownStacks, NONE};
+use super::marks::Marks;
+use super::memory::{Fault, Memory, Until};
+use super::reader::{Reader, SnapshotError};
+use super::stack_pass::{Emit, Learnt, Pass};
+use super::unwind::Trace;
 use super::wait_reasons::WaitReasons;
 use crate::gobin::Layouts;
-use crate::gobin::naming::EntryClass;
-use crate::gobin::places::Places;
 
+pub use super::ages::Bounds;
 pub use super::unwind::{INNER, MAX_KEPT};
-
-/// A stack's used part that is longer is read by itself. Most are a few hundred bytes long.
-const MAX_BATCHED: u64 = 8 << 10;
-/// Stacks closer than this are copied with what lies between them: nearly all that are 2 KiB long.
-const GAP: u64 = 1536;
-/// How often a goroutine that moves is looked at.
-const ATTEMPTS: usize = 4;
-/// The longest stack that a program may ask for is 1 GB; a descriptor that says more is not believed.
-const MAX_STACK: u64 = 4 << 30;
 
 /// What is known of a goroutine's stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,27 +64,36 @@ pub struct Record {
     pub locked: bool,
     /// What else it carries.
     pub marks: Marks,
-    /// It has not waited longer than this, seconds; `None` = not known.
-    pub waited_at_most: Option<f64>,
+    /// How long it has waited.
+    pub waited: Bounds,
+    /// Seconds until it wakes up: it sleeps (Go 1.23 and newer).
+    pub wakes_in: Option<f64>,
+    /// It was seen to run, or to wait for a processor, at each look since so many seconds.
+    pub seen_running: Option<f64>,
     /// What is known of its stack.
     pub condition: Condition,
     /// How many functions were left out behind the first [`INNER`].
     pub elided: u64,
-    stack: Range<usize>,
+    /// Number of its stack: goroutines of one pass with the same number have the same one.
+    pub known: Option<u32>,
+    pub(super) stack: Range<usize>,
 }
 
 impl Record {
     /// A user goroutine that any thread may run, without its stack.
     #[must_use]
-    pub const fn new(goroutine: Goroutine, condition: Condition, waited_at_most: Option<f64>) -> Self {
+    pub const fn new(goroutine: Goroutine, condition: Condition, waited: Bounds) -> Self {
         Self {
             goroutine,
             system: false,
             locked: false,
             marks: Marks { scanned: false, labels: None, bubble: None },
-            waited_at_most,
+            waited,
+            wakes_in: None,
+            seen_running: None,
             condition,
             elided: 0,
+            known: None,
             stack: 0..0,
         }
     }
@@ -104,6 +105,8 @@ pub struct Chunk {
     /// Who they are.
     pub records: Vec<Record>,
     pcs: Vec<u64>,
+    /// Where known stacks stand in `pcs`.
+    known: FxHashMap<u32, Range<usize>>,
 }
 
 impl Chunk {
@@ -113,10 +116,33 @@ impl Chunk {
         self.pcs.get(record.stack.clone()).unwrap_or_default()
     }
 
-    fn add(&mut self, record: Record, trace: &Trace) {
+    pub(super) fn with_capacity(records: usize) -> Self {
+        Self { records: Vec::with_capacity(records), ..Self::default() }
+    }
+
+    /// Adds a goroutine whose stack is no known one.
+    pub(super) fn add(&mut self, record: Record, trace: &Trace) {
+        let stack = self.place(&trace.pcs);
+        self.records.push(Record { stack, elided: trace.elided, ..record });
+    }
+
+    /// Adds a goroutine whose stack is known.
+    pub(super) fn add_known(&mut self, record: Record, known: &KnownStacks, number: u32) {
+        let stack = match self.known.get(&number) {
+            Some(stack) => stack.clone(),
+            None => {
+                let stack = self.place(known.pcs(number).unwrap_or_default());
+                self.known.insert(number, stack.clone());
+                stack
+            }
+        };
+        self.records.push(Record { stack, known: Some(number), ..record });
+    }
+
+    fn place(&mut self, pcs: &[u64]) -> Range<usize> {
         let start = self.pcs.len();
-        self.pcs.extend_from_slice(&trace.pcs);
-        self.records.push(Record { stack: start..self.pcs.len(), elided: trace.elided, ..record });
+        self.pcs.extend_from_slice(pcs);
+        start..self.pcs.len()
     }
 }
 
@@ -127,11 +153,22 @@ pub struct Totals {
     pub torn: u64,
     /// Descriptors whose memory couldn't be read.
     pub unreadable: u64,
-    /// Descriptors that were not looked at because nobody wanted more.
+    /// Descriptors that were not looked at because nobody wanted more, or no thread could be had.
     pub skipped: u64,
+    /// Goroutines whose stack was not read again, because they have not run since the last pass.
+    pub unchanged: u64,
+    /// How long it took, whoever took the chunks included.
+    pub took: Duration,
 }
 
 impl Totals {
+    fn add(&mut self, part: &Self) {
+        self.torn += part.torn;
+        self.unreadable += part.unreadable;
+        self.skipped += part.skipped;
+        self.unchanged += part.unchanged;
+    }
+
     /// Whether every goroutine was seen.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
@@ -157,7 +194,8 @@ impl Reader {
         Ok((reasons, self.descriptors.slots.len()))
     }
 
-    /// Reads all goroutines and gives them to `emit`, until that returns false.
+    /// Reads all goroutines and gives them to `emit`, until that returns false. Stacks of goroutines that have
+    /// not run since the last time are not read again.
     ///
     /// # Errors
     /// When the target has ended, or closed its memory to us.
@@ -165,347 +203,79 @@ impl Reader {
         &mut self,
         memory: &dyn Memory,
         reasons: &WaitReasons,
-        emit: &mut dyn FnMut(Chunk) -> bool,
+        emit: &mut (dyn FnMut(Chunk) -> bool + Send),
     ) -> Result<Totals, SnapshotError> {
-        let slots = std::mem::take(&mut self.descriptors.slots);
-        let totals = Pass::new(self, memory, reasons).run(&slots, emit);
-        self.descriptors.slots = slots;
-        let implausible = self.descriptors.implausible;
-        totals.map(|totals| Totals { torn: totals.torn + implausible, ..totals }).map_err(Into::into)
-    }
-}
-
-struct Pass<'a> {
-    reader: &'a mut Reader,
-    memory: &'a dyn Memory,
-    reasons: &'a WaitReasons,
-    fields: Fields,
-    places: Places,
-    before: Batch,
-    after: Batch,
-    stacks: Vec<u8>,
-    trace: Trace,
-    marker: Marker<'a>,
-    marks: Marks,
-    totals: Totals,
-}
-
-/// A goroutine whose stack is copied along with others.
-struct Candidate {
-    /// Which of the batch's descriptors it is.
-    index: usize,
-    goroutine: Goroutine,
-    standing: Standing,
-    marks: Marks,
-    /// Where its stack was copied to; `None` when it has to be looked at by itself.
-    copied: Option<Range<usize>>,
-}
-
-impl<'a> Pass<'a> {
-    fn new(reader: &'a mut Reader, memory: &'a dyn Memory, reasons: &'a WaitReasons) -> Self {
-        Self {
-            fields: Fields::of(reader.binary.layouts.layout()),
-            marker: Marker::new(memory, &reader.binary),
-            marks: Marks::default(),
-            places: Places::new(reader.binary.clone(), reader.source.clone(), reader.bias),
-            reader,
-            memory,
-            reasons,
-            before: Batch::new(),
-            after: Batch::new(),
-            stacks: Vec::new(),
-            trace: Trace::default(),
-            totals: Totals::default(),
+        let began = Instant::now();
+        let mut slots = std::mem::take(&mut self.descriptors.slots);
+        let mut known = self.known_stacks(&mut slots);
+        let emit = Mutex::new(emit);
+        let emit = |chunk: Chunk| emit.lock().unwrap_or_else(PoisonError::into_inner)(chunk);
+        let parts = in_parts(&*self, memory, reasons, (&mut slots, &mut known), &emit);
+        (self.descriptors.slots, self.known) = (slots, known);
+        let mut totals = Totals { torn: self.descriptors.implausible, ..Totals::default() };
+        for part in parts {
+            let part = part?;
+            self.ages.merge(&part.ages);
+            self.classes.extend(part.classes);
+            totals.add(&part.totals);
         }
+        Ok(Totals { took: began.elapsed(), ..totals })
     }
 
-    fn run(mut self, slots: &[Slot], emit: &mut dyn FnMut(Chunk) -> bool) -> Result<Totals, Fault> {
-        let mut next = 0;
-        while next < slots.len() {
-            let seen = self.batch(&slots[next..], emit)?;
-            if seen == 0 {
-                self.totals.skipped = (slots.len() - next) as u64;
-                break;
-            }
-            next += seen;
+    /// The tables of known stacks, one per thread. If one is crowded they begin anew.
+    fn known_stacks(&mut self, slots: &mut [Slot]) -> Vec<KnownStacks> {
+        let mut known = std::mem::take(&mut self.known);
+        if known.iter().any(KnownStacks::is_crowded) {
+            known.clear();
+            slots.iter_mut().for_each(|slot| slot.stack = NONE);
         }
-        Ok(self.totals)
-    }
-
-    /// Reads the first of `slots`, and returns how many; 0 when no more are wanted.
-    fn batch(&mut self, slots: &[Slot], emit: &mut dyn FnMut(Chunk) -> bool) -> Result<usize, Fault> {
-        let size = self.fields.end;
-        let slots = &slots[..slots.len().min(MAX_RANGES)];
-        let planned = self.before.plan(slots, 0, size);
-        let read = self.before.read(self.memory, size)?;
-        let mut candidates = Vec::new();
-        let mut seen = 0;
-        self.marker.forget();
-        for (index, bytes) in self.before.descriptors(read, size).enumerate().take(planned) {
-            seen += 1;
-            match self.fields.parse(bytes, slots[index].address) {
-                Parsed::None => {}
-                Parsed::Torn => self.totals.torn += 1,
-                Parsed::Live(goroutine) => {
-                    let standing = self.fields.standing(bytes);
-                    let marks = self.marker.of(&standing)?;
-                    candidates.push(Candidate { index, goroutine, standing, marks, copied: None });
-                }
-            }
-        }
-        if seen == 0 {
-            self.totals.unreadable += 1;
-            // Behind an unreadable one there may be many.
-            self.before.most = 1;
-            return Ok(1);
-        }
-        self.before.most = self.before.most.saturating_mul(2);
-        self.copy_stacks(&mut candidates)?;
-        self.after.plan(&slots[..seen], 0, size);
-        let read = self.after.read(self.memory, size)?;
-        let chunk = self.judge(&slots[..seen], candidates, read)?;
-        Ok(if emit(chunk) { seen } else { 0 })
-    }
-
-    /// Copies the stacks of those that wait and have a short one.
-    fn copy_stacks(&mut self, candidates: &mut [Candidate]) -> Result<(), Fault> {
-        let mut wanted: Vec<&mut Candidate> =
-            candidates.iter_mut().filter(|candidate| candidate.is_batched()).collect();
-        wanted.sort_unstable_by_key(|candidate| candidate.standing.sp);
-        let mut wanted = &mut wanted[..];
-        let mut start = 0;
-        while !wanted.is_empty() {
-            let (ranges, end) = plan(wanted, start);
-            if self.stacks.len() < end {
-                self.stacks.resize(end, 0);
-            }
-            let read = match self.memory.gather(&ranges, &mut self.stacks[start..end]) {
-                Ok(read) => start + read,
-                Err(Fault::Unmapped(_)) => start,
-                Err(fault) => return Err(fault),
-            };
-            let arrived = |candidate: &Candidate| candidate.copied.as_ref().is_some_and(|at| at.end <= read);
-            let first = wanted.iter().position(|candidate| !arrived(candidate)).unwrap_or(wanted.len());
-            if let Some(candidate) = wanted.get_mut(first) {
-                // It can't be read with others. Those behind it are tried without it.
-                candidate.copied = None;
-            }
-            let next = (first + 1).min(wanted.len());
-            wanted = &mut std::mem::take(&mut wanted)[next..];
-            start = read;
-        }
-        Ok(())
-    }
-
-    /// Unwinds the stacks whose descriptors say what they said before.
-    fn judge(&mut self, slots: &[Slot], candidates: Vec<Candidate>, read: usize) -> Result<Chunk, Fault> {
-        let after = std::mem::replace(&mut self.after, Batch::new());
-        let again: Vec<&[u8]> = after.descriptors(read, self.fields.end).collect();
-        let mut chunk = Chunk::default();
-        for mut candidate in candidates {
-            let address = slots[candidate.index].address;
-            self.marks = std::mem::take(&mut candidate.marks);
-            let unmoved = again
-                .get(candidate.index)
-                .is_some_and(|bytes| candidate.is_seen_in(&self.fields, bytes, address));
-            match candidate.copied.clone() {
-                Some(range) if unmoved => {
-                    let bytes = std::mem::take(&mut self.stacks);
-                    let condition = self.unwind_copy(&candidate.standing, &bytes[range]);
-                    self.stacks = bytes;
-                    self.add(&mut chunk, &candidate.goroutine, &candidate.standing, condition);
-                }
-                _ if candidate.goroutine.status == Status::Running => {
-                    self.trace = Trace::default();
-                    if !unmoved {
-                        self.marks = Marks::default();
-                    }
-                    self.add(&mut chunk, &candidate.goroutine, &candidate.standing, Condition::Running);
-                }
-                _ => self.look_again(&mut chunk, &candidate, address)?,
-            }
-        }
-        self.after = after;
-        Ok(chunk)
-    }
-
-    fn unwind_copy(&mut self, standing: &Standing, bytes: &[u8]) -> Condition {
-        let mut stack = Copied { places: &mut self.places, bytes, start: standing.sp };
-        if unwind(&mut stack, standing.pc, standing.sp, &mut self.trace) {
-            Condition::Whole
+        let threads = if slots.len() < WORTH_THREADS {
+            1
         } else {
-            Condition::Cut
-        }
-    }
-
-    /// Looks at one goroutine by itself, until it stands still meanwhile.
-    fn look_again(&mut self, chunk: &mut Chunk, first: &Candidate, address: u64) -> Result<(), Fault> {
-        let (mut goroutine, mut standing) = (first.goroutine, first.standing);
-        let mut condition = Condition::Moved;
-        for _ in 0..ATTEMPTS {
-            match self.descriptor(address)? {
-                Some((now, _)) if now.status == Status::Running => {
-                    (goroutine, condition) = (now, Condition::Running);
-                }
-                Some((now, stands)) => {
-                    (goroutine, standing) = (now, stands);
-                    match self.unwind_live(&now, &stands, address)? {
-                        Some(found) => condition = found,
-                        None => continue,
-                    }
-                }
-                // It has ended: that is no goroutine any more.
-                None => return Ok(()),
-            }
-            break;
-        }
-        if !matches!(condition, Condition::Whole | Condition::Cut) {
-            self.trace = Trace::default();
-        }
-        if matches!(condition, Condition::Running | Condition::Moved) {
-            self.marks = Marks::default();
-        }
-        self.add(chunk, &goroutine, &standing, condition);
-        Ok(())
-    }
-
-    /// Unwinds a stack while reading it; `None` when it moved meanwhile.
-    fn unwind_live(
-        &mut self,
-        goroutine: &Goroutine,
-        standing: &Standing,
-        address: u64,
-    ) -> Result<Option<Condition>, Fault> {
-        if !standing.is_plausible() {
-            return Ok(None);
-        }
-        self.marks = self.marker.of(standing)?;
-        let first = self.walk(standing);
-        // Since Go 1.26 a short system call leaves no trace in the descriptor: two looks must agree.
-        let agrees = !standing.in_call || {
-            let trace = std::mem::take(&mut self.trace);
-            self.walk(standing) == first && self.trace == trace
+            thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS)
         };
-        let unmoved = self
-            .descriptor(address)?
-            .is_some_and(|(now, stands)| now == *goroutine && stands.is_same_place(standing));
-        Ok((agrees && unmoved).then_some(first))
-    }
-
-    fn walk(&mut self, standing: &Standing) -> Condition {
-        let mut stack = Live {
-            places: &mut self.places,
-            memory: self.memory,
-            end: standing.stack.1,
-            bytes: Vec::new(),
-            start: standing.sp,
-            unreadable: false,
-        };
-        let whole = unwind(&mut stack, standing.pc, standing.sp, &mut self.trace);
-        match (whole, stack.unreadable) {
-            (true, _) => Condition::Whole,
-            (false, true) => Condition::Unreadable,
-            (false, false) => Condition::Cut,
+        while known.len() < threads {
+            known.push(KnownStacks::new(known.len()));
         }
-    }
-
-    /// A descriptor as it is now; `None` when it holds no goroutine.
-    fn descriptor(&self, address: u64) -> Result<Option<(Goroutine, Standing)>, Fault> {
-        let mut bytes = vec![0; self.fields.end];
-        match self.memory.read(address, &mut bytes) {
-            Ok(()) => {}
-            Err(Fault::Unmapped(_)) => return Ok(None),
-            Err(fault) => return Err(fault),
-        }
-        Ok(match self.fields.parse(&bytes, address) {
-            Parsed::Live(goroutine) => Some((goroutine, self.fields.standing(&bytes))),
-            Parsed::None | Parsed::Torn => None,
-        })
-    }
-
-    fn add(&mut self, chunk: &mut Chunk, goroutine: &Goroutine, standing: &Standing, condition: Condition) {
-        let entry = goroutine.entry.wrapping_sub(self.reader.bias);
-        let class = classify(&mut self.reader.classes, &self.reader.binary, &*self.reader.source, entry);
-        let system = match class {
-            EntryClass::User => false,
-            EntryClass::System => true,
-            EntryClass::Callbacks => {
-                goroutine.waits() && self.reasons.is_callback_idle(goroutine.wait_reason)
-            }
-        };
-        let waits = matches!(goroutine.status, Status::Waiting | Status::Leaked | Status::Syscall);
-        let waited_at_most = waits.then(|| standing.waited_at_most()).flatten();
-        let record = Record::new(*goroutine, condition, waited_at_most);
-        let marks = std::mem::take(&mut self.marks);
-        chunk.add(Record { system, locked: standing.locked, marks, ..record }, &self.trace);
+        known
     }
 }
 
-/// Where the stacks of `wanted`, sorted by address, are copied from, and to, from `start` on. Neighbours are
-/// copied with what lies between them: that costs less than to look their pages up twice.
-fn plan(wanted: &mut [&mut Candidate], start: usize) -> (Vec<(u64, usize)>, usize) {
-    let mut ranges: Vec<(u64, usize)> = Vec::with_capacity(wanted.len());
-    let mut total = start;
-    for candidate in wanted {
-        let (sp, end) = (candidate.standing.sp, candidate.standing.stack.1);
-        match ranges.last_mut() {
-            Some((base, length)) if sp - *base <= *length as u64 + GAP => {
-                let longer = ((end - *base) as usize).saturating_sub(*length);
-                *length += longer;
-                total += longer;
-            }
-            _ => {
-                ranges.push((sp, (end - sp) as usize));
-                total += (end - sp) as usize;
-            }
-        }
-        // The last range ends at `total`.
-        if let Some((base, length)) = ranges.last() {
-            let at = total - *length + (sp - *base) as usize;
-            candidate.copied = Some(at..at + (end - sp) as usize);
-        }
-    }
-    (ranges, total)
-}
+/// Goroutines of one target that several threads read: fewer are read before these have started.
+const WORTH_THREADS: usize = 16 << 10;
+/// Threads of a pass: they share the target's memory lock, and the machine with the target.
+const MAX_THREADS: usize = 4;
 
-impl Candidate {
-    fn is_batched(&self) -> bool {
-        let stands = &self.standing;
-        !matches!(self.goroutine.status, Status::Running | Status::Syscall)
-            && !stands.in_call
-            && stands.is_plausible()
-            && stands.stack.1 - stands.sp <= MAX_BATCHED
-    }
-
-    /// Whether a descriptor that was read again still says the same.
-    fn is_seen_in(&self, fields: &Fields, bytes: &[u8], address: u64) -> bool {
-        matches!(fields.parse(bytes, address), Parsed::Live(now) if now == self.goroutine)
-            && fields.standing(bytes).is_same_place(&self.standing)
-    }
-}
-
-impl Standing {
-    /// Whether its stack pointer is in its stack.
-    const fn is_plausible(&self) -> bool {
-        let (low, high) = self.stack;
-        low < self.sp
-            && self.sp < high
-            && high - low <= MAX_STACK
-            && self.sp.is_multiple_of(8)
-            && high.is_multiple_of(8)
-    }
-
-    fn is_same_place(&self, other: &Self) -> bool {
-        // When it began to wait is noted by the garbage collector, whenever that comes by.
-        Self { waiting_since: other.waiting_since, scanned: other.scanned, ..*self } == *other
-    }
-
-    fn waited_at_most(&self) -> Option<f64> {
-        if self.waiting_since == 0 {
-            return None;
-        }
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let now = now.tv_sec as f64 + now.tv_nsec as f64 / 1e9;
-        Some(now - self.waiting_since as f64 / 1e9).filter(|seconds| *seconds >= 0.0)
-    }
+/// Each table's thread reads its share of the goroutines.
+fn in_parts(
+    reader: &Reader,
+    memory: &dyn Memory,
+    reasons: &WaitReasons,
+    (slots, known): (&mut [Slot], &mut [KnownStacks]),
+    emit: &Emit<'_>,
+) -> Vec<Result<Learnt, Fault>> {
+    let threads = if slots.len() < WORTH_THREADS { 1 } else { known.len().max(1) };
+    let share = slots.len().div_ceil(threads).max(1);
+    let mut parts = slots.chunks_mut(share).zip(known);
+    let run = |(slots, known): (&mut [Slot], &mut KnownStacks)| {
+        Pass::new(reader, memory, reasons, known).run(slots, emit)
+    };
+    let own = parts.next();
+    thread::scope(|scope| {
+        let run = &run;
+        // They start before this thread reads its own part.
+        let others: Vec<_> = parts
+            .map(|part| {
+                let goroutines = part.0.len();
+                let thread = thread::Builder::new().name("observer-stacks".to_owned());
+                thread.spawn_scoped(scope, move || run(part)).map_err(|_| goroutines)
+            })
+            .collect();
+        let own = own.map(run);
+        let others = others.into_iter().map(|other| match other {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(goroutines) => Ok(Learnt::skipped(reader, goroutines)),
+        });
+        own.into_iter().chain(others).collect()
+    })
 }

@@ -21,6 +21,19 @@ pub(super) struct Trace {
 }
 
 impl Trace {
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.pcs.clear();
+        self.elided = 0;
+    }
+
+    /// Makes the innermost program counter one behind the first byte of its instruction, as those of callers are.
+    pub(super) fn advance(&mut self) {
+        if let Some(pc) = self.pcs.first_mut() {
+            *pc = pc.saturating_add(1);
+        }
+    }
+
     fn push(&mut self, pc: u64) {
         if self.pcs.len() == MAX_KEPT {
             self.pcs.remove(INNER);
@@ -40,8 +53,7 @@ pub(super) trait Stack {
 
 /// Follows a stack from `pc` and `sp` to its outermost function. Returns whether it got there.
 pub(super) fn unwind(stack: &mut impl Stack, mut pc: u64, mut sp: u64, trace: &mut Trace) -> bool {
-    trace.pcs.clear();
-    trace.elided = 0;
+    trace.clear();
     if pc == 0 {
         // A nil function was called: it has no frame, only a return address.
         let Some(caller) = stack.word(sp) else { return false };

@@ -52,6 +52,12 @@ impl WaitReasons {
             .unwrap_or_else(|| "unknown".into())
     }
 
+    /// The number of the reason with this name.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u8> {
+        self.names.iter().position(|known| &**known == name).and_then(|number| u8::try_from(number).ok())
+    }
+
     /// Number of reasons.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,6 +1,7 @@
 //! A target whose runtime lies about its goroutines.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use observer::gobin::GoBinary;
@@ -49,7 +50,7 @@ impl Target {
         memory.map(BASE, file);
         memory.map(ALLGLEN, vec![0; 0x4000]);
         memory.map(LIST, vec![0; 1 << 20]);
-        Self { memory, reader: Reader::new(Arc::new(binary), source, 0) }
+        Self { memory, reader: Reader::new(Arc::new(binary), source, 0, Some(0)) }
     }
 
     fn list(&self, addresses: &[u64]) {
@@ -121,7 +122,7 @@ fn implausible_lengths() {
         let mut target = Target::new();
         target.length(length, LIST);
         assert_eq!(target.take().unwrap_err().name(), "bad_list", "{length:#x}");
-        assert!(target.memory.calls.get() < 10);
+        assert!(target.memory.calls.load(Relaxed) < 10);
     }
     let mut target = Target::new();
     target.length(0, LIST);
@@ -175,13 +176,13 @@ fn overlapping_descriptors() {
 /// fits.
 #[test]
 fn partial_copies() {
-    let needed = usize::from(g().startpc) + 8;
+    let needed = usize::from(g().bubble.unwrap()) + 8;
     for at_most in (1..3 * STEP as usize).step_by(7).chain([needed - 1, needed, needed + 1]) {
         let mut target = Target::new();
         let addresses = target.goroutines(20);
         target.list(&addresses);
         assert_eq!(target.census().user, 20);
-        target.memory.at_most.set(Some(at_most));
+        *target.memory.at_most.lock().unwrap() = Some(at_most);
         let census = target.census();
         let expected = if at_most < needed { (0, 20) } else { (20, 0) };
         assert_eq!((census.user, census.unreadable), expected, "{at_most}");
@@ -305,11 +306,11 @@ fn a_deadline_is_kept() {
     let addresses = target.goroutines(20_000);
     target.list(&addresses);
     let late = target.reader.take(&target.memory, Instant::now() - Duration::from_millis(1));
-    assert_eq!((late.unwrap_err().name(), target.memory.calls.get()), ("deadline", 0));
+    assert_eq!((late.unwrap_err().name(), target.memory.calls.load(Relaxed)), ("deadline", 0));
     assert_eq!(target.census().user, 20_000);
     // The descriptors are spread, so that a copy has several ranges.
     let deadline = Instant::now() + Duration::from_secs(2);
-    target.memory.slow_until.set(Some(deadline));
+    *target.memory.slow_until.lock().unwrap() = Some(deadline);
     let spread: Vec<u64> = addresses.iter().map(|address| address + (address - DESCRIPTORS) * 3).collect();
     for address in &spread {
         target.memory.map(*address + (1 << 32), descriptor(*address + (1 << 32), 1, WAITING));

@@ -45,10 +45,14 @@ pub(crate) fn can_run() -> bool {
     if missing.is_empty() {
         return true;
     }
-    let missing = missing.join(", ");
-    assert_ne!(env::var("OBSERVER_REQUIRE").as_deref(), Ok("1"), "missing: {missing}");
-    println!("skipped: needs {missing}; `cargo xtask setup` installs Go");
+    skip(&format!("{}; `cargo xtask setup` installs Go", missing.join(", ")));
     false
+}
+
+/// Says why a test can't be made here, or fails if all must be made.
+pub(crate) fn skip(missing: &str) {
+    assert_ne!(env::var("OBSERVER_REQUIRE").as_deref(), Ok("1"), "missing: {missing}");
+    println!("skipped: needs {missing}");
 }
 
 fn cache() -> PathBuf {
@@ -109,16 +113,33 @@ impl Program {
         Self::run(minor, Variant::Static, &["busy"])
     }
 
+    /// One whose goroutines wait since known times, through a command that executes it.
+    pub(crate) fn start_ages(minor: u32, through: &[&str]) -> Self {
+        Self::run_through(through, &build(minor, Variant::Static), &["ages"])
+    }
+
+    /// One whose goroutines run.
+    pub(crate) fn start_running(minor: u32) -> Self {
+        Self::run(minor, Variant::Static, &["running"])
+    }
+
     fn run(minor: u32, variant: Variant, arguments: &[&str]) -> Self {
         Self::run_file(&build(minor, variant), arguments)
     }
 
     /// One that was built.
     pub(crate) fn run_file(executable: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(executable)
-            .args(arguments)
+        Self::run_through(&[], executable, arguments)
+    }
+
+    fn run_through(through: &[&str], executable: &Path, arguments: &[&str]) -> Self {
+        let words = [through, &[executable.to_str().unwrap()], arguments].concat();
+        // A preempted goroutine would leave the system call that it waits in.
+        let preempt = if arguments == ["running"] { ",asyncpreemptoff=1" } else { "" };
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             // As programs for the newest version have it.
-            .env("GODEBUG", "tracebacklabels=1,asynctimerchan=0")
+            .env("GODEBUG", format!("tracebacklabels=1,asynctimerchan=0{preempt}"))
             // Broken programs survive until somebody looks at their stacks.
             .env("GOGC", if arguments.contains(&"victims") { "off" } else { "100" })
             .stdin(Stdio::piped())
@@ -152,6 +173,17 @@ impl Program {
             .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         fs::read(file).unwrap()
+    }
+
+    /// Its answer to a line, in one line.
+    pub(crate) fn answer(&mut self, line: &str) -> String {
+        writeln!(self.input, "{line}").unwrap();
+        self.line()
+    }
+
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn line(&mut self) -> String {

@@ -4,9 +4,11 @@
 //! `OBSERVER_REQUIRE=1` is set.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
+mod ages;
 mod busy;
 mod corrupt;
 mod formats;
 mod go;
+mod running;
 mod traceback;
 mod tracebacks;

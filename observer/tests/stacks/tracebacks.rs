@@ -10,14 +10,20 @@ fn is_writer(goroutine: &Goroutine) -> bool {
 
 fn compare(minor: u32, variant: Variant) {
     let mut program = Program::start(minor, variant);
-    let ours = String::from_utf8(program.ours(&["--format", "debug2"])).unwrap();
+    compare_with(&mut program, &[], minor, variant);
+    // Stacks that were read at a first look, and are not read again.
+    compare_with(&mut program, &["--watch", "10ms"], minor, variant);
+}
+
+fn compare_with(program: &mut Program, arguments: &[&str], minor: u32, variant: Variant) {
+    let ours = String::from_utf8(program.ours(&[arguments, &["--format", "debug2"]].concat())).unwrap();
     let own = String::from_utf8(program.own("debug2")).unwrap();
     assert!(!ours.contains("unavailable"), "{ours}");
     let (ours, mut own) = (traceback::parse(&ours), traceback::parse(&own));
     if minor < 21 {
         own.values_mut().for_each(Goroutine::mark_cut);
     }
-    let what = format!("Go 1.{minor} {variant:?}");
+    let what = format!("Go 1.{minor} {variant:?} {arguments:?}");
     assert_eq!(ours.keys().collect::<Vec<_>>(), own.keys().collect::<Vec<_>>(), "{what}");
     // The program starts that many.
     let more = [(minor >= 23, 6), (minor >= 25, 26), (variant == Variant::Cgo, 3)];

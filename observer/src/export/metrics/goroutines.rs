@@ -73,8 +73,8 @@ pub(super) const METRICS: &[Metric] = &[
     },
     Metric {
         name: "observer_goroutine_oldest_wait_seconds",
-        help: "The longest that one goroutine of the go statement was seen in the same wait: a lower bound. \
-               Processes of equal identity: the largest",
+        help: "The longest that one goroutine of the go statement has waited at least: since it was first seen so, \
+               or since a garbage collection saw it so. Processes of equal identity: the largest",
         kind: Kind::Gauge,
         identity: Identity::Process,
         labels: CALLSITE,

@@ -94,7 +94,7 @@ fn header(out: &mut impl Write, subject: &Subject, names: &Names, record: &Recor
     if record.marks.bubble.is_some() && is_durable(&status, goroutine, names, minor) {
         write!(out, " (durable)")?;
     }
-    let minutes = record.waited_at_most.unwrap_or(0.0) / 60.0;
+    let minutes = record.waited.at_most.unwrap_or(0.0) / 60.0;
     if minutes >= 1.0 && goroutine.status != Status::Leaked {
         write!(out, ", {} minutes", minutes as u64)?;
     }

@@ -30,6 +30,11 @@ pub struct Filter {
     known: FxHashMap<u64, bool>,
 }
 
+/// A bound that is too low for certain takes it out, as does none at all.
+fn may_be_as_old(record: &Record, wanted: f64) -> bool {
+    record.waited.at_most.or(record.waited.at_least).is_some_and(|age| age >= wanted)
+}
+
 impl Filter {
     /// `min_age` bounds what is known of a wait: as far as the runtime tells it may be that long.
     #[must_use]
@@ -65,7 +70,7 @@ impl Filter {
             && self.wait_reason.as_ref().is_none_or(|wanted| {
                 goroutine.waits() && names.reasons.name(goroutine.wait_reason).contains(wanted.as_str())
             })
-            && self.min_age.is_none_or(|wanted| record.waited_at_most.is_some_and(|age| age >= wanted))
+            && self.min_age.is_none_or(|wanted| may_be_as_old(record, wanted))
             && self.labels.iter().all(|(key, value)| {
                 let labels = record.marks.labels.as_ref();
                 labels.and_then(|labels| labels.pairs.get(key.as_str())).is_some_and(|have| **have == **value)

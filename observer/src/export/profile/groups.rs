@@ -9,7 +9,7 @@ use super::Names;
 use crate::gobin::frames::Frame;
 use crate::snapshot::census::Status;
 use crate::snapshot::labels::Labels;
-use crate::snapshot::stacks::{Condition, Record};
+use crate::snapshot::stacks::{Bounds, Condition, Record};
 
 /// Program counters of different stacks that are kept: 8 MiB.
 const MAX_PCS: usize = 1 << 20;
@@ -45,8 +45,12 @@ pub(super) struct Group {
     pub(super) key: Key,
     /// How many they are.
     pub(super) count: u64,
-    /// The longest that one may have waited, seconds.
-    pub(super) waited_at_most: Option<f64>,
+    /// How long the oldest has waited.
+    pub(super) oldest: Bounds,
+    /// Seconds until the first of those that sleep wakes up.
+    pub(super) wakes_in: Option<f64>,
+    /// The longest that one was seen to run, seconds.
+    pub(super) seen_running: Option<f64>,
     /// The id of one of them: the lowest.
     pub(super) example: u64,
 }
@@ -68,6 +72,8 @@ pub(super) struct Groups {
     /// Hash of a stack → its number. Keyed by chance, so that no target can choose stacks that collide.
     by_hash: FxHashMap<u64, u32>,
     hasher: RandomState,
+    /// Numbers here by the numbers that the snapshot gave them.
+    of_known: Vec<Option<u32>>,
     /// All different labels, if groups depend on them.
     labels: Option<LabelSets>,
     /// Goroutines that are in no group, because there were too many different ones.
@@ -109,7 +115,7 @@ impl Groups {
     pub(super) fn add(&mut self, record: &Record, pcs: &[u64]) {
         let goroutine = &record.goroutine;
         let key = Key {
-            stack: self.stack_number(pcs, record.elided),
+            stack: self.number_of(record, pcs),
             status: goroutine.status,
             wait_reason: if goroutine.waits() { goroutine.wait_reason } else { 0 },
             gopc: goroutine.gopc,
@@ -123,7 +129,9 @@ impl Groups {
         };
         group.count += 1;
         group.example = group.example.min(goroutine.id);
-        group.waited_at_most = group.waited_at_most.into_iter().chain(record.waited_at_most).reduce(f64::max);
+        group.oldest = if group.count == 1 { record.waited } else { oldest(group.oldest, record.waited) };
+        group.wakes_in = group.wakes_in.into_iter().chain(record.wakes_in).reduce(f64::min);
+        group.seen_running = group.seen_running.into_iter().chain(record.seen_running).reduce(f64::max);
     }
 
     fn group(&mut self, key: Key, id: u64) -> Option<&mut Group> {
@@ -132,12 +140,35 @@ impl Groups {
             None if self.groups.len() == MAX_GROUPS => return None,
             None => {
                 let number = self.groups.len() as u32;
-                self.groups.push(Group { key, count: 0, waited_at_most: None, example: id });
+                self.groups.push(Group {
+                    key,
+                    count: 0,
+                    oldest: Bounds::default(),
+                    wakes_in: None,
+                    seen_running: None,
+                    example: id,
+                });
                 self.index.insert(key, number);
                 number
             }
         };
         self.groups.get_mut(number as usize)
+    }
+
+    /// The number of a stack here; that of a known one is looked up once.
+    fn number_of(&mut self, record: &Record, pcs: &[u64]) -> Option<u32> {
+        let Some(known) = record.known else { return self.stack_number(pcs, record.elided) };
+        if let Some(Some(number)) = self.of_known.get(known as usize) {
+            return Some(*number);
+        }
+        let number = self.stack_number(pcs, record.elided);
+        if self.of_known.len() <= known as usize {
+            self.of_known.resize(known as usize + 1, None);
+        }
+        if let Some(place) = self.of_known.get_mut(known as usize) {
+            *place = number;
+        }
+        number
     }
 
     fn stack_number(&mut self, pcs: &[u64], elided: u64) -> Option<u32> {
@@ -187,6 +218,15 @@ impl Groups {
     }
 }
 
+/// Bounds of the longer of two waits.
+pub(super) fn oldest(a: Bounds, b: Bounds) -> Bounds {
+    Bounds {
+        at_least: a.at_least.into_iter().chain(b.at_least).reduce(f64::max),
+        // Of one without a bound nothing says that it isn't the oldest.
+        at_most: a.at_most.zip(b.at_most).map(|(a, b)| a.max(b)),
+    }
+}
+
 impl Names {
     /// The frames of a group's stack, the innermost first. When nothing is known of the stack this is the
     /// function that the goroutines run: it is the outermost one, whatever else is there.
@@ -211,9 +251,9 @@ impl Names {
 mod tests {
     use super::{Groups, MAX_GROUPS, MAX_PCS};
     use crate::snapshot::census::{Goroutine, Status};
-    use crate::snapshot::stacks::{Condition, Record};
+    use crate::snapshot::stacks::{Bounds, Condition, Record};
 
-    fn record(id: u64, gopc: u64, waited_at_most: Option<f64>) -> Record {
+    fn record(id: u64, gopc: u64, at_least: Option<f64>) -> Record {
         let goroutine = Goroutine {
             id,
             parent: 0,
@@ -225,7 +265,8 @@ mod tests {
             stack: 2048,
             locked: false,
         };
-        Record::new(goroutine, Condition::Whole, waited_at_most)
+        let at_most = at_least.map(|seconds| seconds + 1.0);
+        Record::new(goroutine, Condition::Whole, Bounds { at_least, at_most })
     }
 
     /// Goroutines with the same stack, state and creator are one group, with the oldest wait and the lowest id.
@@ -240,7 +281,8 @@ mod tests {
         let sorted = groups.sorted();
         let counts: Vec<_> = sorted.iter().map(|group| (group.count, group.example)).collect();
         assert_eq!(counts, [(3, 4), (1, 7), (1, 8)]);
-        assert_eq!(sorted[0].waited_at_most, Some(3.0));
+        // Of one nothing is known: it may be older than the others.
+        assert_eq!(sorted[0].oldest, Bounds { at_least: Some(3.0), at_most: None });
         assert_eq!(sorted[0].key.stack, sorted[2].key.stack);
         assert_eq!(groups.pcs(sorted[1].key.stack.unwrap()), [10, 12]);
     }

@@ -34,7 +34,15 @@ struct Goroutine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     wait_reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    wait_seconds_min: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     wait_seconds_max: Option<f64>,
+    /// It sleeps for so long still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wakes_in_seconds: Option<f64>,
+    /// It ran, or waited for a processor, at each look since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen_running_seconds: Option<f64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     system: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -111,7 +119,10 @@ impl Stream {
             id: goroutine.id,
             status: goroutine.status.name(),
             wait_reason: reason.as_deref(),
-            wait_seconds_max: record.waited_at_most,
+            wait_seconds_min: record.waited.at_least,
+            wait_seconds_max: record.waited.at_most,
+            wakes_in_seconds: record.wakes_in,
+            seen_running_seconds: record.seen_running,
             system: record.system,
             locked_to_thread: record.locked,
             bubble: record.marks.bubble,

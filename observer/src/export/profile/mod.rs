@@ -78,7 +78,7 @@ impl End {
     /// What the profile doesn't have, in one sentence; nothing when it has all.
     #[must_use]
     pub fn missing(&self) -> Option<String> {
-        let Totals { torn, unreadable, skipped } = self.totals;
+        let Totals { torn, unreadable, skipped, .. } = self.totals;
         match &self.interrupted {
             Some(reason) => Some(format!("it ended early: {reason}")),
             None if self.totals.is_whole() => None,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::groups::{Group, Groups};
+use super::groups::{Group, Groups, oldest};
 use super::stack::{shown, shown_name};
 use super::{End, Names, Subject};
 use crate::gobin::frames::Frame;
+use crate::snapshot::stacks::Bounds;
 
 /// Groups that are shown: more belong into a tool.
 const MAX_ROWS: usize = 40;
@@ -39,12 +40,13 @@ pub(super) fn write(
 ) -> io::Result<()> {
     writeln!(
         out,
-        "{} (pid {}, {}): {} goroutines{}",
+        "{} (pid {}, {}): {} goroutines{}{}",
         subject.process,
         subject.pid,
         subject.go_version,
         groups.total(),
-        if end.missing().is_none() { "" } else { ", and some that were not seen" }
+        if end.missing().is_none() { "" } else { ", and some that were not seen" },
+        took(end)
     )?;
     if by == GroupBy::Stack { stacks(out, names, groups) } else { table(out, names, groups, by) }?;
     if groups.ungrouped > 0 {
@@ -66,10 +68,11 @@ fn stack(out: &mut impl Write, names: &mut Names, groups: &Groups, group: &Group
     let example = if group.count == 1 { "goroutine" } else { "such as goroutine" };
     writeln!(
         out,
-        "\n{:>7}  {}{}, {example} {}",
+        "\n{:>7}  {}{}{}, {example} {}",
         group.count,
         names.state(key),
-        age(group.waited_at_most),
+        age(group.oldest),
+        doing(group),
         group.example
     )?;
     if let Some(missing) = key.condition.missing() {
@@ -100,7 +103,7 @@ fn place(out: &mut impl Write, what: &str, frame: &Frame) -> io::Result<()> {
 #[derive(Default)]
 struct Row {
     count: u64,
-    waited_at_most: Option<f64>,
+    oldest: Bounds,
     states: FxHashMap<String, u64>,
 }
 
@@ -109,8 +112,8 @@ fn table(out: &mut impl Write, names: &mut Names, groups: &Groups, by: GroupBy) 
     for group in groups.sorted() {
         let state = names.state(&group.key);
         let row = rows.entry(name(names, group, by)).or_default();
+        row.oldest = if row.count == 0 { group.oldest } else { oldest(row.oldest, group.oldest) };
         row.count += group.count;
-        row.waited_at_most = row.waited_at_most.into_iter().chain(group.waited_at_most).reduce(f64::max);
         *row.states.entry(state).or_default() += group.count;
     }
     let mut rows: Vec<(String, Row)> = rows.into_iter().collect();
@@ -118,7 +121,7 @@ fn table(out: &mut impl Write, names: &mut Names, groups: &Groups, by: GroupBy) 
     writeln!(out)?;
     for (name, row) in rows.iter().take(MAX_ROWS) {
         let states = if by == GroupBy::WaitReason { String::new() } else { format!("  ({})", states(row)) };
-        writeln!(out, "{:>7}  {name}{}{states}", row.count, age(row.waited_at_most))?;
+        writeln!(out, "{:>7}  {name}{}{states}", row.count, age(row.oldest))?;
     }
     rest(out, rows.iter().skip(MAX_ROWS).map(|(_, row)| row.count))
 }
@@ -147,17 +150,36 @@ fn states(row: &Row) -> String {
     shown.join(", ") + more
 }
 
-/// An upper bound, and called one: the runtime notes when it first saw a goroutine wait, not when it began.
-fn age(waited_at_most: Option<f64>) -> String {
-    match waited_at_most {
-        Some(seconds) if seconds.is_finite() => {
-            format!(
-                ", for at most {}",
-                humantime::format_duration(Duration::from_secs(seconds.ceil() as u64))
-            )
-        }
-        _ => String::new(),
+fn took(end: &End) -> String {
+    let milliseconds = end.totals.took.as_millis();
+    if end.interrupted.is_some() { String::new() } else { format!(", read in {milliseconds} ms") }
+}
+
+/// Bounds, and called so: nothing in a target notes when a wait began.
+fn age(oldest: Bounds) -> String {
+    match (oldest.at_least.and_then(rounded), oldest.at_most.and_then(rounded)) {
+        (Some(least), Some(most)) if least == most => format!(", for {most}"),
+        (Some(least), Some(most)) => format!(", for {least} to {most}"),
+        (Some(least), None) => format!(", for ≥ {least}"),
+        (None, Some(most)) => format!(", for ≤ {most}"),
+        (None, None) => String::new(),
     }
+}
+
+/// What else is known of the time of goroutines that don't wait for something.
+fn doing(group: &Group) -> String {
+    let until = group.wakes_in.and_then(rounded).map(|time| format!(", wakes in {time}"));
+    let ran = group.seen_running.and_then(rounded).map(|time| format!(", seen so for {time}"));
+    until.or(ran).unwrap_or_default()
+}
+
+/// Seconds in words: whole ones from ten on, and tenths below.
+fn rounded(seconds: f64) -> Option<String> {
+    let steps = if seconds < 10.0 { 10.0 } else { 1.0 };
+    let time = Duration::try_from_secs_f64((seconds * steps).round() / steps).ok()?;
+    // A tenth is no exact number.
+    let time = Duration::from_millis(u64::try_from(time.as_millis()).ok()?);
+    Some(humantime::format_duration(time).to_string())
 }
 
 fn rest(out: &mut impl Write, counts: impl Iterator<Item = u64>) -> io::Result<()> {

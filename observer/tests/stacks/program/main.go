@@ -1,5 +1,5 @@
 // Goroutines parked with every kind of stack that the compiler and the runtime make. On a line on stdin that names a format it
-// answers with its own profile, preceded by its length. With an argument it has other goroutines instead.
+// answers with its own profile, preceded by its length. With an argument its goroutines do something else.
 package main
 
 import (
@@ -21,7 +21,7 @@ func wait() { <-park }
 
 func main() {
 	if len(os.Args) > 1 {
-		map[string]func(){"busy": busy, "victims": victims}[os.Args[1]]()
+		map[string]func(){"busy": busy, "victims": victims, "ages": ages, "running": running}[os.Args[1]]()
 	}
 	for _, start := range starts {
 		start()
