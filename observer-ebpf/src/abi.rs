@@ -67,6 +67,26 @@ pub enum Probe {
 impl Probe {
     /// Every probe, in index order.
     pub const ALL: [Self; 3] = [Self::Create, Self::CreateCoroutine, Self::Exit];
+
+    /// The group that it is put into targets with.
+    #[must_use]
+    pub const fn group(self) -> Group {
+        match self {
+            Self::Create | Self::CreateCoroutine | Self::Exit => Group::Lifecycle,
+        }
+    }
+}
+
+/// Probes that are in a target together or not at all: what one of them counts means nothing without the others.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Group {
+    /// Goroutines that start and end.
+    Lifecycle,
+}
+
+impl Group {
+    /// Every group.
+    pub const ALL: [Self; 1] = [Self::Lifecycle];
 }
 
 /// The attach cookie: all a probe must know of its target, so that a hit needs no look-up.

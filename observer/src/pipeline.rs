@@ -5,10 +5,12 @@
 pub mod daemon;
 pub mod executables;
 pub mod filter;
+pub mod go_process;
 mod own;
 mod placement;
 mod probing;
 pub mod profile;
+pub mod profiling;
 mod target;
 mod worker;
 
@@ -26,7 +28,6 @@ use worker::{Failure, Worker};
 
 use crate::container::NameOptions;
 use crate::diagnose::{self, Thresholds};
-use crate::discover::environment::Environment;
 use crate::discover::exe::Contents;
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Readings};
@@ -255,11 +256,7 @@ impl Pipeline {
             }
             Recognised::Go(executable) => {
                 let probing = self.prober.plan(executable, Instant::now() + self.options.settle);
-                let mut target = Target::new(identity, slot, executable, probing);
-                let pid = identity.pid;
-                let environment = self.worker.run(self.options.patience, move || Environment::read(pid));
-                target.environment = environment.unwrap_or_default();
-                target
+                Target::new(identity, slot, executable, probing)
             }
         };
         self.next_slot += 1;
@@ -372,7 +369,10 @@ impl Pipeline {
         let mut view = View {
             taken_at: SystemTime::now(),
             interval,
-            observer: ObserverView { container_lookups: lookups, ..self.own.view(&mut self.prober, &views) },
+            observer: ObserverView {
+                container_lookups: lookups,
+                ..self.own.view(&mut self.prober, &self.placement, &views)
+            },
             targets: views,
             cgroups: self.placement.finish(),
             totals: self.ledger.totals(now),
@@ -404,11 +404,12 @@ fn digest(
     let attached = matches!(target.probing, Probing::On(since) if since <= snapshot.began);
     let counts = if attached { before.of(target.slot).zip(after.of(target.slot)) } else { None };
     target.learn_names(worker, options.patience, snapshot, counts.map(|(_, after)| after));
+    let environment = target.environment(worker).cloned();
     target.history.digest(&Readings {
         snapshot,
         counts,
         names: &target.names,
-        environment: &target.environment,
+        environment: environment.as_ref(),
     })
 }
 

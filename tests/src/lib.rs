@@ -17,6 +17,7 @@ pub mod lines;
 pub mod manifest;
 pub mod metrics;
 pub mod observer;
+pub mod prebuilt;
 pub mod proc;
 pub mod prometheus;
 pub mod serve;

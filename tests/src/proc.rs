@@ -102,6 +102,20 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_millis((field(11)? + field(12)?) * 10))
 }
 
+/// A number of `/proc/PID/status` that has no unit, such as `Threads`.
+///
+/// # Errors
+/// When it isn't there.
+pub fn status_number(pid: u32, name: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":"));
+    value
+        .with_context(|| format!("no {name}"))?
+        .trim()
+        .parse()
+        .with_context(|| format!("{name} is no number"))
+}
+
 /// A line of `/proc/PID/status` that is in kB, in bytes: `VmRSS`, `VmHWM`, …
 ///
 /// # Errors
@@ -111,4 +125,20 @@ pub fn status_bytes(pid: u32, name: &str) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kilobytes = line.and_then(|text| text.split_whitespace().next()).context("not in status")?;
     Ok(kilobytes.parse::<u64>()? * 1024)
+}
+
+/// A block device of 16 MiB that isn't in use: its file, and its numbers as `io.max` wants them.
+///
+/// # Errors
+/// When there is no free loop device.
+pub fn loop_device() -> Result<(String, String)> {
+    let image = tempfile::Builder::new().prefix("disk").tempfile()?.into_temp_path();
+    File::create(&image)?.set_len(16 << 20)?;
+    let free = Command::new("losetup").arg("-f").output()?;
+    let device = String::from_utf8(free.stdout)?.trim().to_owned();
+    let status = Command::new("losetup").arg(&device).arg(&image).status()?;
+    ensure!(status.success(), "losetup {device} failed");
+    let name = device.rsplit('/').next().unwrap_or_default();
+    let number = fs::read_to_string(format!("/sys/block/{name}/dev"))?.trim().to_owned();
+    Ok((device, number))
 }

@@ -10,6 +10,7 @@ mod bench;
 mod bpf;
 mod build;
 mod demo;
+mod fuzz;
 mod go;
 mod layouts;
 mod pack;
@@ -19,6 +20,7 @@ mod run;
 mod setup;
 mod test;
 mod tools;
+mod vm;
 // One definition of what a BPF toolchain is, shared with the build script that needs it.
 #[path = "../../observer/build/toolchain.rs"]
 mod toolchain;
@@ -44,8 +46,12 @@ enum Command {
     Test(test::Args),
     /// Set up, build, and measure speed and size
     Bench(bench::Args),
+    /// Fuzz what is read of executables and of memory
+    Fuzz(fuzz::Args),
     /// Start a leaking Go service and show `observer attach` on it
     Demo(demo::Args),
+    /// Run end-to-end tests inside other kernels, with cgroup v2
+    Vm(vm::Args),
     /// Measure the Go runtime's structs and write the layout table
     Layouts(layouts::Args),
 }
@@ -59,6 +65,8 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Vm(args) => vm::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Layouts(args) => layouts::run(&args),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };

@@ -6,7 +6,7 @@ use anyhow::{Context, Error, Result, bail};
 
 use crate::go::Release;
 use crate::tools::{TOOLS, Tool};
-use crate::{bpf, toolchain};
+use crate::{bpf, toolchain, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -32,7 +32,8 @@ pub(crate) struct Missing {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let releases = if args.go.is_empty() { Release::all() } else { &args.go };
     let _lock = lock()?;
-    let missing: Vec<Missing> = std::iter::once(bpf::ensure(args.rebuild_linker))
+    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker), vm::ensure_emulator()]
+        .into_iter()
         .chain(TOOLS.iter().map(Tool::ensure))
         .chain(releases.iter().map(|release| release.ensure()))
         .filter_map(Result::err)
@@ -68,6 +69,14 @@ pub(crate) fn tests() -> Result<bool> {
     let missing: Vec<Missing> = TOOLS.iter().filter_map(|tool| tool.ensure().err()).collect();
     report(&missing);
     Ok(go && missing.is_empty())
+}
+
+/// The emulator for guests; whether it is there.
+pub(crate) fn emulator() -> Result<bool> {
+    let _lock = lock()?;
+    let emulator = vm::ensure_emulator();
+    report(emulator.as_ref().err());
+    Ok(emulator.is_ok())
 }
 
 fn report<'a>(missing: impl IntoIterator<Item = &'a Missing>) {

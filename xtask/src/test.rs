@@ -1,13 +1,14 @@
 //! `cargo xtask test`: every check and test.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo};
-use crate::{build, setup, toolchain, tools};
+use crate::{build, fuzz, setup, toolchain, tools, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -32,14 +33,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     process::run(&mut tests(&["--workspace", "--exclude=observer-tests"]))?;
     let mut end_to_end = tests(&["--package=observer-tests"]);
-    end_to_end.env("OBSERVER_BIN", binary).env("OBSERVER_CACHE", toolchain::cache()).env("PATH", path()?);
+    end_to_end.env("OBSERVER_BIN", &binary).env("OBSERVER_CACHE", toolchain::cache()).env("PATH", path()?);
     if strict {
         // What needs root or BPF fails where it would be skipped.
         end_to_end.env("OBSERVER_REQUIRE", "1");
     }
     process::run(&mut end_to_end)?;
+    if args.filter.is_none() {
+        guests(&binary, strict)?;
+        if !fuzz::short()? && strict {
+            bail!("the fuzz targets were not run");
+        }
+    }
     let what = if args.filter.is_some() { "tests that match" } else { "checks and tests" };
     println!("all {what} passed in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// Tests inside other kernels, where there is an emulator.
+fn guests(binary: &Path, strict: bool) -> Result<()> {
+    if setup::emulator()? {
+        return vm::usual(binary);
+    }
+    if strict {
+        bail!("the tests inside other kernels need an emulator");
+    }
+    println!("skipped: the tests inside other kernels, for lack of an emulator");
     Ok(())
 }
 

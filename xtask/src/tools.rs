@@ -71,7 +71,8 @@ impl Tool {
         let unpacked = match self.source {
             Source::Debian(package) => unpack(&apt::download(package, scratch.path())?, scratch.path())?,
             Source::Unstable(package) => {
-                unpack(&apt::download_unstable(package, scratch.path())?, scratch.path())?
+                let suites = apt::Suites::update(&scratch.path().join("apt"), &[("debian", "sid")])?;
+                unpack(&suites.download(package, scratch.path())?, scratch.path())?
             }
             Source::Npm(package) => npm(package, scratch.path())?,
             Source::Python(package, module) => return python::install(package, module, self.programs[0]),

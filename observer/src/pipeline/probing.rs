@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use observer_ebpf::abi::{Loss, Probe};
+use observer_ebpf::abi::{Group, Loss, Probe};
 use rustc_hash::FxHashMap;
 
 use super::executables::Executable;
@@ -74,6 +74,7 @@ impl Prober {
             slot: target.slot,
             gopc_offset: binary.layouts.layout().g.gopc,
             load_bias: target.bias,
+            group: Group::Lifecycle,
             sites: &binary.sites.found,
         };
         target.probing = match probes.attach(&attachment) {
@@ -97,7 +98,7 @@ impl Prober {
     /// removed them already, and nobody waits; in one that runs another program now they are waited for.
     pub(super) fn detach(&mut self, slot: u64, ended: bool) -> Counts {
         let Ok(probes) = &mut self.probes else { return Counts::default() };
-        let counts = if ended { probes.forget(slot) } else { probes.detach(slot) };
+        let counts = if ended { probes.forget(slot) } else { probes.detach(slot, Group::Lifecycle) };
         counts.map(by_callsite).unwrap_or_else(|error| {
             tracing::debug!(%error, "the last counts of a target are lost");
             Counts::default()

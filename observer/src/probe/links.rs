@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use aya::Ebpf;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
 use aya::programs::{ProgramError, UProbe};
-use observer_ebpf::abi::{Cookie, Probe};
+use observer_ebpf::abi::{Cookie, Group, Probe};
 use rustc_hash::FxHashMap;
 
 use super::refusal::one_line;
@@ -19,54 +19,57 @@ use crate::gobin::sites::Site;
 /// Bits of a slot that the attach cookie holds.
 const SLOT_BITS: u32 = 48;
 
-/// The links of every attached target, by slot. Dropping a link removes its breakpoint, which takes
+/// The links of every group of probes in every target, by the target's slot. Dropping a link removes its breakpoint, which takes
 /// the kernel about a tenth of a second each, one after the other.
 #[derive(Default)]
 pub(super) struct Links {
-    attached: FxHashMap<u64, Vec<UProbeLink>>,
+    attached: FxHashMap<(u64, Group), Vec<UProbeLink>>,
     // After the links above: it is waited for when dropped.
     closer: Closer,
 }
 
 impl Links {
-    pub(super) fn targets(&self) -> usize {
+    /// How many groups are in targets.
+    pub(super) fn count(&self) -> usize {
         self.attached.len()
     }
 
-    pub(super) fn has(&self, slot: u64) -> bool {
-        self.attached.contains_key(&slot)
+    pub(super) fn has(&self, slot: u64, group: Group) -> bool {
+        self.attached.contains_key(&(slot, group))
     }
 
-    /// Puts a probe at every site of the target, or at none.
+    /// Puts a probe at every site of the group, or at none.
     pub(super) fn attach(&mut self, ebpf: &mut Ebpf, target: &Attachment<'_>) -> Result<(), ProbeError> {
-        if self.has(target.slot) || target.slot >> SLOT_BITS != 0 {
+        let key = (target.slot, target.group);
+        if self.attached.contains_key(&key) || target.slot >> SLOT_BITS != 0 {
             return Err(ProbeError::Slot { slot: target.slot });
         }
-        if target.sites.is_empty() {
+        if target.group_sites().next().is_none() {
             return Err(ProbeError::NoSites { pid: target.pid });
         }
         let exe = verify::open_executable(target.pid)?;
-        target.sites.iter().try_for_each(|site| verify::before_attach(&exe, target, site))?;
+        target.group_sites().try_for_each(|site| verify::before_attach(&exe, target, site))?;
         // An error drops the links made so far.
         let links: Vec<UProbeLink> = target
-            .sites
-            .iter()
+            .group_sites()
             .map(|site| attach_site(ebpf, &exe, target, site))
             .collect::<Result<_, _>>()?;
-        target.sites.iter().try_for_each(|site| verify::after_attach(target, site))?;
-        self.attached.insert(target.slot, links);
+        target.group_sites().try_for_each(|site| verify::after_attach(target, site))?;
+        self.attached.insert(key, links);
         Ok(())
     }
 
-    /// Removes a target's breakpoints; returns when no probe of it runs any more.
-    pub(super) fn detach(&mut self, slot: u64) {
-        self.attached.remove(&slot);
+    /// Removes a group's breakpoints; returns when no probe of it runs any more.
+    pub(super) fn detach(&mut self, slot: u64, group: Group) {
+        self.attached.remove(&(slot, group));
     }
 
     /// Gives up the links of a target that has ended, without waiting.
     pub(super) fn forget(&mut self, slot: u64) {
-        if let Some(links) = self.attached.remove(&slot) {
-            self.closer.close(links);
+        for group in Group::ALL {
+            if let Some(links) = self.attached.remove(&(slot, group)) {
+                self.closer.close(links);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@
 //! Without the cargo feature `bpf` this module has the same types, and
 //! [`Probes::load`] fails with [`ProbeError::NotBuilt`].
 
-use observer_ebpf::abi::{CallsiteCounts, Loss, Probe};
+use observer_ebpf::abi::{CallsiteCounts, Group, Loss, Probe};
 use rustc_hash::FxHashMap;
 
 use crate::gobin::sites::Site;
@@ -76,8 +76,18 @@ pub struct Attachment<'a> {
     pub gopc_offset: u16,
     /// What to add to a link-time address to get the address in the target: 0 unless it is a PIE.
     pub load_bias: u64,
-    /// Where to put the probes: all of them, or none.
+    /// Which probes.
+    pub group: Group,
+    /// The target's sites; those of the group get a probe, all of them or none.
     pub sites: &'a [Site],
+}
+
+impl<'a> Attachment<'a> {
+    /// The group's sites.
+    pub fn group_sites(&self) -> impl Iterator<Item = &'a Site> + use<'a> {
+        let group = self.group;
+        self.sites.iter().filter(move |site| site.probe.group() == group)
+    }
 }
 
 /// Counts of one target by callsite: `(gopc, entry)`, both addresses in the target.

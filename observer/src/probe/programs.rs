@@ -8,13 +8,13 @@ use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use log::Log;
-use observer_ebpf::abi::{CallsiteKey, Loss, Probe};
+use observer_ebpf::abi::{CallsiteKey, Group, Loss, Probe};
 
 use super::links::{Links, program, program_name};
 use super::refusal::one_line;
 use super::{
-    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, TargetCounts, batch, execs, kernel,
-    object,
+    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, TargetCounts, batch, execs, features,
+    kernel, object,
 };
 
 /// `aya_log_ebpf` compares with this: nothing is logged, and the verifier removes the code.
@@ -55,7 +55,10 @@ impl Probes {
         for probe in Probe::ALL {
             let loaded = program(&mut ebpf, probe)?.load();
             let what = program_name(probe);
-            loaded.map_err(|error| ProbeError::Load { what, reason: one_line(&error) })?;
+            loaded.map_err(|error| {
+                let reason = features::lacks_helpers().unwrap_or_else(|| one_line(&error));
+                ProbeError::Load { what, reason }
+            })?;
         }
         let logger = if verbose { Some(logger(&mut ebpf)?) } else { None };
         Ok(Self {
@@ -69,7 +72,7 @@ impl Probes {
         })
     }
 
-    /// Puts the probes into a target: all of its sites, or none.
+    /// Puts a group of probes into a target: at all of its sites, or at none.
     ///
     /// It takes tens of milliseconds, most of them waiting for the kernel. The caller makes sure that
     /// the pid still is the process that the sites were found in.
@@ -78,22 +81,22 @@ impl Probes {
     /// The target is then as it was. [`ProbeError::Gone`] is normal at any time.
     pub fn attach(&mut self, target: &Attachment<'_>) -> Result<(), ProbeError> {
         let attached = self.links.attach(&mut self.ebpf, target);
-        if attached.is_err() && !self.links.has(target.slot) {
+        if attached.is_err() && !self.links.has(target.slot, target.group) {
             // Probes that were undone may have counted.
             self.take_counts(target.slot)?;
         }
         attached
     }
 
-    /// Removes a target's probes; returns all that they counted.
+    /// Removes a group of probes from a target; returns all that was counted in it.
     ///
     /// It waits for the kernel, about a tenth of a second for each site: use [`Self::forget`] for a
     /// target that has ended.
     ///
     /// # Errors
     /// The probes are removed in any case; an error means that the counts could not be read.
-    pub fn detach(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
-        self.links.detach(slot);
+    pub fn detach(&mut self, slot: u64, group: Group) -> Result<TargetCounts, ProbeError> {
+        self.links.detach(slot, group);
         self.take_counts(slot)
     }
 
@@ -107,10 +110,10 @@ impl Probes {
         self.take_counts(slot)
     }
 
-    /// How many targets have probes.
+    /// How many groups of probes are in targets.
     #[must_use]
     pub fn attached(&self) -> usize {
-        self.links.targets()
+        self.links.count()
     }
 
     /// What has been counted in every target since it was attached, by slot and callsite.

@@ -57,11 +57,12 @@ pub fn measure_hit_cost() -> Result<Duration, ProbeError> {
         slot: 0,
         gopc_offset: 0,
         load_bias: 0,
+        group: site.probe.group(),
         sites: std::slice::from_ref(&site),
     };
     probes.attach(&own)?;
     let round = (0..ROUNDS).map(|_| time_round()).min().unwrap_or_default();
-    let counted = probes.detach(own.slot)?;
+    let counted = probes.detach(own.slot, own.group)?;
     let expected = CallsiteCounts { created: 0, exited: ROUNDS * CALLS_PER_ROUND };
     match counted.get(&(DESCRIPTOR[0], DESCRIPTOR[2])) {
         Some(counts) if *counts == expected => Ok(round / CALLS_PER_ROUND as u32),

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use observer_ebpf::abi::Group;
+
 use super::{Attachment, Counts, Hits, Losses, Options, ProbeError, TargetCounts};
 
 /// Never made in this build.
@@ -32,7 +34,7 @@ impl Probes {
 
     /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
-    pub fn detach(&mut self, _slot: u64) -> Result<TargetCounts, ProbeError> {
+    pub fn detach(&mut self, _slot: u64, _group: Group) -> Result<TargetCounts, ProbeError> {
         match self.0 {}
     }
 

@@ -8,7 +8,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use observer::gobin::sites::Site;
 use observer::probe::{Options, ProbeError, Probes, SiteBytes};
-use observer_ebpf::abi::Probe;
+use observer_ebpf::abi::{Group, Probe};
 
 use crate::spawner::{self, ANY, Spawner};
 
@@ -127,7 +127,7 @@ fn two_observers_share_a_target() {
     one.attach(&target.attachment(1)).unwrap();
     two.attach(&target.attachment(1)).unwrap();
     target.run("short", 100);
-    let counts = [one.detach(1).unwrap(), two.counts().unwrap().remove(&1).unwrap()];
+    let counts = [one.detach(1, Group::Lifecycle).unwrap(), two.counts().unwrap().remove(&1).unwrap()];
     assert_eq!(target.named(&counts[0]), target.named(&counts[1]));
     assert!(!text_is_clean(&target));
     drop(two);
@@ -159,7 +159,7 @@ fn text_is_clean_after_detach() {
     let (mut probes, target) = (load(), ANY.start());
     probes.attach(&target.attachment(1)).unwrap();
     assert!(!text_is_clean(&target));
-    probes.detach(1).unwrap();
+    probes.detach(1, Group::Lifecycle).unwrap();
     assert!(text_is_clean(&target));
 }
 

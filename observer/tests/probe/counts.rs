@@ -1,7 +1,7 @@
 //! What is counted, and what is not.
 
 use observer::probe::{Options, Probes};
-use observer_ebpf::abi::Loss;
+use observer_ebpf::abi::{Group, Loss};
 
 use crate::spawner::{self, ANY, Go};
 
@@ -35,7 +35,7 @@ fn every_creation_and_exit_is_counted() {
         let short = callsite("main.spawnShort", "main.short", MANY, MANY);
         assert_eq!(running, [callsite("main.spawnBlocked", "main.blocked", 200, 0), short.clone()]);
         target.run("release", 200);
-        let ended = target.named(&probes.detach(1).unwrap());
+        let ended = target.named(&probes.detach(1, Group::Lifecycle).unwrap());
         assert_eq!(ended, [callsite("main.spawnBlocked", "main.blocked", 200, 200), short]);
         assert_eq!(probes.losses().unwrap(), Loss::ALL.map(|loss| (loss, 0)), "Go {}", go.version);
         assert!(probes.counts().unwrap().is_empty());
@@ -54,7 +54,7 @@ fn coroutines_are_counted() {
         probes.attach(&target.attachment(1)).unwrap();
         target.run("coroutine", 1000);
         let lost = lost(&probes, Loss::DescriptorUnreadable);
-        let counts = target.named(&probes.detach(1).unwrap());
+        let counts = target.named(&probes.detach(1, Group::Lifecycle).unwrap());
         let [(_, entry, created, exited)] = &counts[..] else { panic!("{counts:?}") };
         assert_eq!((entry.as_str(), created + lost, *exited), ("runtime.corostart", 1000, 1000));
     }
@@ -88,7 +88,7 @@ fn children_are_not_counted() {
     target.run("fork", 50);
     target.run("another", 50);
     target.run("short", 3);
-    let counts = target.named(&probes.detach(1).unwrap());
+    let counts = target.named(&probes.detach(1, Group::Lifecycle).unwrap());
     assert_eq!(counts, [callsite("main.spawnShort", "main.short", 3, 3)]);
     assert_eq!(lost(&probes, Loss::DescriptorUnreadable), 0);
 }
@@ -106,7 +106,12 @@ fn a_full_map_is_counted_as_loss() {
     target.run("blocked", 70);
     let full = lost(&probes, Loss::CountsFull);
     let hits: u64 = probes.hits().unwrap().iter().map(|(_, hits)| hits).sum();
-    let counted: u64 = probes.detach(1).unwrap().values().map(|counts| counts.created + counts.exited).sum();
+    let counted: u64 = probes
+        .detach(1, Group::Lifecycle)
+        .unwrap()
+        .values()
+        .map(|counts| counts.created + counts.exited)
+        .sum();
     assert!(full >= 70, "{full} lost");
     assert_eq!(counted + full, hits);
 }

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use observer::gobin::sites::Site;
 use observer::probe::{Attachment, TargetCounts};
+use observer_ebpf::abi::Group;
 
 use crate::sites::Symbols;
 
@@ -123,7 +124,14 @@ impl Spawner {
     }
 
     pub(crate) fn attachment_at<'a>(&self, slot: u64, sites: &'a [Site]) -> Attachment<'a> {
-        Attachment { pid: self.pid(), slot, gopc_offset: self.gopc_offset, load_bias: 0, sites }
+        Attachment {
+            pid: self.pid(),
+            slot,
+            gopc_offset: self.gopc_offset,
+            load_bias: 0,
+            group: Group::Lifecycle,
+            sites,
+        }
     }
 
     /// `(created by, entry, created, exited)` of the program's own callsites.

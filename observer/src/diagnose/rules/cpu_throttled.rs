@@ -23,11 +23,12 @@ fn check(case: &Case<'_>) -> Option<Said> {
     let gomaxprocs = case.runtime().and_then(|runtime| runtime.gomaxprocs);
     let procs = gomaxprocs.map_or(String::new(), |n| format!("; GOMAXPROCS is {n}, {}", case.chosen_by()));
     let summary = format!(
-        "throttled in {} of CPU periods, for {:.2} s per second over all CPUs, at a limit of {:.2} cores set by {}{procs}",
+        "throttled in {} of CPU periods, for {:.2} s per second over all CPUs, at a limit of {:.2} cores set by {}{procs}{}",
         percent(throttled.share),
         throttled.per_second,
         limit.value,
         limit.binding,
+        case.in_state_words("runnable", "are ready to run"),
     );
     let advice = advice(case, gomaxprocs);
     let said = Said::new(severity, summary, advice)
@@ -39,7 +40,8 @@ fn check(case: &Case<'_>) -> Option<Said> {
         .maybe("cpu_burst_seconds", case.cpu().and_then(|cpu| cpu.burst_seconds))
         .maybe("gomaxprocs", gomaxprocs)
         .maybe("gomaxprocs_source", case.gomaxprocs_source())
-        .maybe("runnable", case.state("runnable"));
+        .maybe("runnable", case.state("runnable"))
+        .where_in_state("runnable_callsites", case, "runnable");
     Some(said)
 }
 
