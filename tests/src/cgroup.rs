@@ -137,14 +137,6 @@ impl Child {
             .try_for_each(|controller| self.write("cgroup.subtree_control", &format!("+{controller}")))
     }
 
-    /// Reads a file that holds one number.
-    ///
-    /// # Errors
-    /// When it isn't there, or holds something else.
-    pub fn number(&self, file: &str) -> Result<u64> {
-        self.read(file)?.trim().parse().with_context(|| format!("{file} holds no number"))
-    }
-
     /// A command that runs a program in the group from its first instruction on.
     #[must_use]
     pub fn command(&self, program: &Path) -> Command {

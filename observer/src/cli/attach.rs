@@ -8,8 +8,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::output::{self, Format};
 use super::names;
+use super::output::{self, Format};
 use crate::export::{json, text};
 use crate::model::view::View;
 use crate::pipeline::go_process;

@@ -188,7 +188,8 @@ fn read(mut reader: Reader, pid: u32, patience: Duration, stop: &AtomicBool, to:
     let process = ProcessMemory(pid);
     let memory = Stoppable::new(&process, stop);
     let result = reader.begin(&memory, Instant::now() + patience).and_then(|(reasons, descriptors)| {
-        to.send(Message::Begin(reasons.clone(), descriptors, Environment::read(pid).unwrap_or_default())).ok();
+        to.send(Message::Begin(reasons.clone(), descriptors, Environment::read(pid).unwrap_or_default()))
+            .ok();
         reader.stacks(&memory, &reasons, &mut |chunk| to.send(Message::Chunk(chunk)).is_ok())
     });
     let last = match result {

@@ -184,8 +184,10 @@ mod tests {
         let aware = |build: bool, debug: Option<&str>| {
             let mut settings =
                 Settings { container_aware: build, gomaxprocs_set: Some(false), ..Settings::default() };
-            let environment =
-                Environment { godebug: debug.map(|value| format!("containermaxprocs={value}").into()), ..Environment::default() };
+            let environment = Environment {
+                godebug: debug.map(|value| format!("containermaxprocs={value}").into()),
+                ..Environment::default()
+            };
             settings.attribute(Some(&environment));
             settings.container_aware
         };

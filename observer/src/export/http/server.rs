@@ -114,7 +114,14 @@ impl Connections {
             slot.end.abort();
         }
         let asked = Arc::new(AtomicBool::new(false));
-        let connection = connection(stream, tls, self.app.clone().layer(Extension(peer)), self.limits, asked.clone(), watcher);
+        let connection = connection(
+            stream,
+            tls,
+            self.app.clone().layer(Extension(peer)),
+            self.limits,
+            asked.clone(),
+            watcher,
+        );
         let end = self.running.spawn(connection);
         self.slots.push_back(Slot { end, asked });
     }
