@@ -120,7 +120,7 @@ impl Planted {
             name: "search-0",
             container: "search",
             image: "localhost/incident:1",
-            args: vec!["burst".into()],
+            args: vec!["runnable".into()],
             environment: &[("GOMAXPROCS", "8")],
             resources: Resources { cpu_period: 100_000, cpu_quota: 20_000, ..Resources::default() },
             ..Pod::default()

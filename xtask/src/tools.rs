@@ -82,7 +82,9 @@ impl Tool {
             let file = ["usr/bin", "usr/sbin", "bin"].map(|folder| unpacked.join(folder).join(program));
             let file = file.iter().find(|file| file.is_file());
             let file = file.with_context(|| format!("the package has no {program}"))?;
-            fs::set_permissions(file, fs::Permissions::from_mode(0o755))?;
+            // Some packages hold a link to the program.
+            let file = fs::canonicalize(file)?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
             fs::rename(file, folder().join(program)).with_context(|| format!("cannot keep {program}"))
         })
     }
