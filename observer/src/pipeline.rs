@@ -5,10 +5,12 @@
 pub mod daemon;
 pub mod executables;
 pub mod filter;
+pub mod go_process;
 mod own;
 mod placement;
 mod probing;
 pub mod profile;
+pub mod profiling;
 mod target;
 mod worker;
 

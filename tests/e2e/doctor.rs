@@ -8,6 +8,7 @@ use observer_tests::fixture::Fixture;
 use observer_tests::gate::{Need, have, root};
 use observer_tests::go::Go;
 use observer_tests::observer::run;
+use observer_tests::wait;
 use serde_json::Value;
 use std::process::Command;
 

@@ -6,6 +6,7 @@ mod cluster;
 mod counts;
 mod dashboards;
 mod doctor;
+mod dump;
 mod fixtures;
 mod guest;
 mod hostile;

@@ -9,7 +9,7 @@ use std::io::Read;
 /// Longest environment that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
 /// Longest value that is kept, in bytes.
-const MAX_VALUE: usize = 32;
+const MAX_VALUE: usize = 1024;
 
 /// Variables of the Go runtime. `None` = not set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub struct Environment {
     pub gogc: Option<Box<str>>,
     /// `GOMEMLIMIT`.
     pub gomemlimit: Option<Box<str>>,
-    /// The last value of `containermaxprocs` in `GODEBUG`.
-    pub containermaxprocs: Option<Box<str>>,
+    /// `GODEBUG`.
+    pub godebug: Option<Box<str>>,
 }
 
 impl Environment {
@@ -38,21 +38,29 @@ impl Environment {
         }
     }
 
+    /// A setting of `GODEBUG`; of several the last counts.
+    #[must_use]
+    pub fn debug(&self, name: &str) -> Option<&str> {
+        debug_setting(self.godebug.as_deref()?, name)
+    }
+
     fn parse(text: &[u8]) -> Self {
         // Of several the runtime takes the first.
         let find =
             |name: &[u8]| text.split(|&byte| byte == 0).find_map(|variable| variable.strip_prefix(name));
-        let debug = find(b"GODEBUG=").unwrap_or_default().rsplit(|&byte| byte == b',');
         Self {
             gomaxprocs: find(b"GOMAXPROCS=").and_then(value),
             gogc: find(b"GOGC=").and_then(value),
             gomemlimit: find(b"GOMEMLIMIT=").and_then(value),
-            containermaxprocs: debug
-                .filter_map(|setting| setting.strip_prefix(b"containermaxprocs="))
-                .next()
-                .and_then(value),
+            godebug: find(b"GODEBUG=").and_then(value),
         }
     }
+}
+
+/// A setting in a list as `GODEBUG` and build settings hold it; of several the last counts.
+#[must_use]
+pub fn debug_setting<'a>(list: &'a str, name: &str) -> Option<&'a str> {
+    list.rsplit(',').find_map(|setting| setting.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Nothing that the runtime understands is longer, or not ASCII.
@@ -69,7 +77,7 @@ mod tests {
     fn finds_settings_of_godebug() {
         let text = b"GODEBUG=containermaxprocs=0,x=1,containermaxprocs=1\0GOGC=off\0GOMEMLIMIT=1GiB\0";
         let found = Environment::parse(text);
-        assert_eq!((found.containermaxprocs.as_deref(), found.gogc.as_deref()), (Some("1"), Some("off")));
+        assert_eq!((found.debug("containermaxprocs"), found.gogc.as_deref()), (Some("1"), Some("off")));
         assert_eq!((found.gomemlimit.as_deref(), found.gomaxprocs), (Some("1GiB"), None));
     }
 
@@ -79,7 +87,7 @@ mod tests {
         let value = |text: &[u8]| Environment::parse(text).gomaxprocs;
         assert_eq!(value(b"A=GOMAXPROCS=1\0GOMAXPROCS=2\0GOMAXPROCS=3\0").as_deref(), Some("2"));
         assert_eq!(value(b"XGOMAXPROCS=2\0PATH=/\0"), None);
-        assert_eq!(value(&[b"GOMAXPROCS=".as_slice(), &[b'1'; 100]].concat()), None);
+        assert_eq!(value(&[b"GOMAXPROCS=".as_slice(), &[b'1'; 2000]].concat()), None);
         assert_eq!(value(b"GOMAXPROCS=\xff\0"), None);
     }
 

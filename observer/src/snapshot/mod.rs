@@ -7,6 +7,8 @@ mod batch;
 pub mod census;
 pub mod descriptors;
 mod fields;
+pub mod labels;
+pub mod marks;
 pub mod memory;
 pub mod reader;
 pub mod runtime;

@@ -1,7 +1,7 @@
 //! Who chose the runtime's settings: the values in force compared with what the environment said at the start.
 
 use super::runtime::Settings;
-use crate::discover::environment::Environment;
+use crate::discover::environment::{Environment, debug_setting};
 use crate::gobin::GoBinary;
 
 /// The first minor version of Go 1 whose default GOMAXPROCS follows the cgroup's CPU limit.
@@ -35,7 +35,7 @@ impl Source {
 /// Whether the build has GOMAXPROCS follow the CPU limit; the environment may change that.
 pub(super) fn aware(binary: &GoBinary) -> bool {
     let debug = binary.build.setting("DefaultGODEBUG").unwrap_or_default();
-    let setting = debug.rsplit(',').find_map(|setting| setting.strip_prefix("containermaxprocs="));
+    let setting = debug_setting(debug, "containermaxprocs");
     binary.version.minor >= AWARE && setting != Some("0")
 }
 
@@ -47,7 +47,7 @@ impl Settings {
             self.gomaxprocs_source = self.gomaxprocs_set.filter(|set| !set).map(|_| Source::Default);
             return;
         };
-        match environment.containermaxprocs.as_deref() {
+        match environment.debug("containermaxprocs") {
             Some("0") => self.container_aware = false,
             // Only runtimes that know the setting note who set GOMAXPROCS.
             Some(_) => self.container_aware = self.container_aware || self.gomaxprocs_set.is_some(),
@@ -184,8 +184,10 @@ mod tests {
         let aware = |build: bool, debug: Option<&str>| {
             let mut settings =
                 Settings { container_aware: build, gomaxprocs_set: Some(false), ..Settings::default() };
-            let environment =
-                Environment { containermaxprocs: debug.map(Into::into), ..Environment::default() };
+            let environment = Environment {
+                godebug: debug.map(|value| format!("containermaxprocs={value}").into()),
+                ..Environment::default()
+            };
             settings.attribute(Some(&environment));
             settings.container_aware
         };

@@ -86,7 +86,7 @@ fn an_oom_kill() -> Result<()> {
     advises(found, "GOMEMLIMIT")?;
 
     // Later it is what happened before.
-    let later = findings(&doctor(pid, 3, &[])?)?;
+    let later = crate::support::findings(&doctor(pid, 3, &[])?)?;
     assert_eq!(finding(&later, "oom-killed")?["severity"], "warning");
     Ok(())
 }
