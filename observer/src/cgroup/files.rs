@@ -55,9 +55,6 @@ pub(super) struct Files {
     renewed: bool,
 }
 
-/// Texts by path.
-type Texts = HashMap<Box<[u8]>, Box<[u8]>>;
-
 /// The text of a setting; `None` when there is no such file.
 #[derive(Debug)]
 struct Setting {
