@@ -56,10 +56,10 @@ impl Prober {
             Err(refusal) => refusal.clone(),
             Ok(_) => {
                 let sites = &executable.binary.sites;
-                match executable.binary.layouts {
-                    _ if !sites.complete() => Probing::Refused(sites.missing.join("; ").into()),
-                    Layouts::Measured(_) => Probing::Due(at),
-                    Layouts::Tried(..) => Probing::Unproven,
+                match (sites.lacks(Group::Lifecycle), executable.binary.layouts) {
+                    (Some(reason), _) => Probing::Refused(reason.into()),
+                    (None, Layouts::Measured(_)) => Probing::Due(at),
+                    (None, Layouts::Tried(..)) => Probing::Unproven,
                 }
             }
         }
@@ -73,6 +73,7 @@ impl Prober {
             pid: target.identity.pid,
             slot: target.slot,
             gopc_offset: binary.layouts.layout().g.gopc,
+            waitreason_offset: binary.layouts.layout().g.waitreason,
             load_bias: target.bias,
             group: Group::Lifecycle,
             sites: &binary.sites.found,
@@ -151,6 +152,8 @@ const fn may_pass(error: &ProbeError) -> bool {
 fn by_callsite(counts: probe::TargetCounts) -> Counts {
     counts
         .into_iter()
+        // A callsite that only parked or ran says nothing about creations.
+        .filter(|(_, counts)| counts.created + counts.exited > 0)
         .map(|((gopc, entry), counts)| {
             (CallsiteKey { gopc, entry }, Counted { created: counts.created, exited: counts.exited })
         })
@@ -162,6 +165,9 @@ const fn probe_name(probe: Probe) -> &'static str {
         Probe::Create => "create",
         Probe::CreateCoroutine => "create_coroutine",
         Probe::Exit => "exit",
+        Probe::Run => "run",
+        Probe::Ready => "ready",
+        Probe::Park => "park",
     }
 }
 
@@ -171,5 +177,8 @@ const fn loss_name(loss: Loss) -> &'static str {
         Loss::CountsNoMemory => "counts_no_memory",
         Loss::DescriptorUnreadable => "descriptor_unreadable",
         Loss::ExecsFull => "execs_full",
+        Loss::ParkedFull => "parked_full",
+        Loss::WaitsFull => "waits_full",
+        Loss::WaitsNoMemory => "waits_no_memory",
     }
 }

@@ -19,6 +19,9 @@ pub enum ProbeError {
         /// What the kernel said, and what may help.
         reason: String,
     },
+    /// The kernel refused what measures waits, and nothing else.
+    #[error("waits can't be measured: {0}")]
+    WithoutWaits(String),
     /// The BPF object that this binary was built with is not as expected.
     #[error("the embedded BPF object has no {0}: rebuild observer")]
     Object(&'static str),

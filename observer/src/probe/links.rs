@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use aya::Ebpf;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
@@ -13,19 +14,47 @@ use observer_ebpf::abi::{Cookie, Group, Probe};
 use rustc_hash::FxHashMap;
 
 use super::refusal::one_line;
-use super::{Attachment, ProbeError, verify};
+use super::{Attachment, OnTime, ProbeError, verify};
 use crate::gobin::sites::Site;
 
-/// Bits of a slot that the attach cookie holds.
-const SLOT_BITS: u32 = 48;
-
-/// The links of every group of probes in every target, by the target's slot. Dropping a link removes its breakpoint, which takes
-/// the kernel about a tenth of a second each, one after the other.
+/// The links of every group of probes in every target, by the target's slot. Dropping a link removes its
+/// breakpoint, which takes the kernel about a tenth of a second each, one after the other.
 #[derive(Default)]
 pub(super) struct Links {
-    attached: FxHashMap<(u64, Group), Vec<UProbeLink>>,
+    attached: FxHashMap<(u64, Group), Attached>,
     // After the links above: it is waited for when dropped.
     closer: Closer,
+}
+
+/// The links of one group in one target, in the order in which they were made.
+struct Attached {
+    links: Vec<UProbeLink>,
+    /// When the last one was made.
+    complete: Instant,
+}
+
+/// A group that was removed.
+pub(super) struct Removed {
+    /// When removing it began.
+    pub(super) begin: Instant,
+    pub(super) on: OnTime,
+}
+
+impl Attached {
+    /// Removes the breakpoints, the last made first.
+    fn remove(mut self) -> Removed {
+        let begin = Instant::now();
+        let mut on = OnTime { complete: begin - self.complete, ..OnTime::default() };
+        while let Some(link) = self.links.pop() {
+            drop(link);
+            match self.links.len() {
+                2 => on.second = begin.elapsed(),
+                1 => on.first = begin.elapsed(),
+                _ => {}
+            }
+        }
+        Removed { begin, on }
+    }
 }
 
 impl Links {
@@ -38,12 +67,18 @@ impl Links {
         self.attached.contains_key(&(slot, group))
     }
 
-    /// Puts a probe at every site of the group, or at none.
+    /// How long a group has been in a target so far.
+    pub(super) fn on_time(&self, slot: u64, group: Group) -> Option<OnTime> {
+        let attached = self.attached.get(&(slot, group))?;
+        Some(OnTime { complete: attached.complete.elapsed(), ..OnTime::default() })
+    }
+
+    /// Puts a probe at every site of the group in the order of the sites, or at none.
     pub(super) fn attach(&mut self, ebpf: &mut Ebpf, target: &Attachment<'_>) -> Result<(), ProbeError> {
         let key = (target.slot, target.group);
-        if self.attached.contains_key(&key) || target.slot >> SLOT_BITS != 0 {
-            return Err(ProbeError::Slot { slot: target.slot });
-        }
+        let cookie = Cookie::new(target.slot, target.gopc_offset, target.waitreason_offset);
+        let cookie = cookie.filter(|_| !self.attached.contains_key(&key));
+        let cookie = cookie.ok_or(ProbeError::Slot { slot: target.slot })?;
         if target.group_sites().next().is_none() {
             return Err(ProbeError::NoSites { pid: target.pid });
         }
@@ -52,25 +87,25 @@ impl Links {
         // An error drops the links made so far.
         let links: Vec<UProbeLink> = target
             .group_sites()
-            .map(|site| attach_site(ebpf, &exe, target, site))
+            .map(|site| attach_site(ebpf, &exe, cookie, target, site))
             .collect::<Result<_, _>>()?;
+        let complete = Instant::now();
         target.group_sites().try_for_each(|site| verify::after_attach(target, site))?;
-        self.attached.insert(key, links);
+        self.attached.insert(key, Attached { links, complete });
         Ok(())
     }
 
-    /// Removes a group's breakpoints; returns when no probe of it runs any more.
-    pub(super) fn detach(&mut self, slot: u64, group: Group) {
-        self.attached.remove(&(slot, group));
+    /// Removes a group's breakpoints, the last made first; returns when no probe of it runs any more.
+    pub(super) fn detach(&mut self, slot: u64, group: Group) -> Option<Removed> {
+        self.attached.remove(&(slot, group)).map(Attached::remove)
     }
 
-    /// Gives up the links of a target that has ended, without waiting.
-    pub(super) fn forget(&mut self, slot: u64) {
-        for group in Group::ALL {
-            if let Some(links) = self.attached.remove(&(slot, group)) {
-                self.closer.close(links);
-            }
-        }
+    /// Gives up a group's links in a target that has ended, without waiting.
+    pub(super) fn forget(&mut self, slot: u64, group: Group) -> Option<Removed> {
+        let attached = self.attached.remove(&(slot, group))?;
+        let begin = Instant::now();
+        self.closer.close(attached.links);
+        Some(Removed { begin, on: OnTime { complete: begin - attached.complete, ..OnTime::default() } })
     }
 }
 
@@ -113,6 +148,9 @@ pub(super) const fn program_name(probe: Probe) -> &'static str {
         Probe::Create => "goroutine_create",
         Probe::CreateCoroutine => "goroutine_create_coroutine",
         Probe::Exit => "goroutine_exit",
+        Probe::Run => "goroutine_run",
+        Probe::Ready => "goroutine_ready",
+        Probe::Park => "goroutine_park",
     }
 }
 
@@ -126,6 +164,7 @@ pub(super) fn program(ebpf: &mut Ebpf, probe: Probe) -> Result<&mut UProbe, Prob
 fn attach_site(
     ebpf: &mut Ebpf,
     exe: &File,
+    cookie: Cookie,
     target: &Attachment<'_>,
     site: &Site,
 ) -> Result<UProbeLink, ProbeError> {
@@ -133,7 +172,7 @@ fn attach_site(
     let program = program(ebpf, site.probe)?;
     let point = UProbeAttachPoint {
         location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
-        cookie: Some(Cookie::new(target.slot, target.gopc_offset).0),
+        cookie: Some(cookie.0),
     };
     // The kernel follows this to the very file that was checked.
     let path = format!("/proc/self/fd/{}", exe.as_raw_fd());

@@ -9,7 +9,9 @@
 //! Without the cargo feature `bpf` this module has the same types, and
 //! [`Probes::load`] fails with [`ProbeError::NotBuilt`].
 
-use observer_ebpf::abi::{CallsiteCounts, Group, Loss, Probe};
+use std::time::Duration;
+
+use observer_ebpf::abi::{CallsiteCounts, Group, Loss, Probe, WaitCounts};
 use rustc_hash::FxHashMap;
 
 use crate::gobin::sites::Site;
@@ -36,6 +38,8 @@ mod refusal;
 mod stub;
 #[cfg(feature = "bpf")]
 mod verify;
+#[cfg(feature = "bpf")]
+mod waits;
 
 #[cfg(not(feature = "bpf"))]
 mod without_bpf;
@@ -69,11 +73,13 @@ impl Default for Options {
 pub struct Attachment<'a> {
     /// Process id in the observer's own PID namespace.
     pub pid: u32,
-    /// Key of the target's counts, below 2⁴⁸; never used for another target, so that a reused pid can't
+    /// Key of the target's counts, below 2⁴⁰; never used for another target, so that a reused pid can't
     /// inherit counts.
     pub slot: u64,
     /// Offset of `gopc` in the target's `struct g`, in bytes.
     pub gopc_offset: u16,
+    /// Offset of `waitreason` in the target's `struct g`, in bytes.
+    pub waitreason_offset: u16,
     /// What to add to a link-time address to get the address in the target: 0 unless it is a PIE.
     pub load_bias: u64,
     /// Which probes.
@@ -95,6 +101,44 @@ pub type TargetCounts = FxHashMap<(u64, u64), CallsiteCounts>;
 
 /// Counts of every target by slot, summed over the CPUs.
 pub type Counts = FxHashMap<u64, TargetCounts>;
+
+/// Waits of every target with the group [`Group::Waits`], by slot.
+pub type Waits = FxHashMap<u64, TargetWaits>;
+
+/// What the group [`Group::Waits`] measured in one target since it was attached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TargetWaits {
+    /// How long it measured.
+    pub on: OnTime,
+    /// By `g.waitreason`.
+    pub reasons: FxHashMap<u8, ReasonWaits>,
+}
+
+/// Waits of one target with one wait reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReasonWaits {
+    /// Parks, and the waits that both began and ended meanwhile.
+    pub counts: WaitCounts,
+    /// Waits that ended meanwhile and had begun before, so that nobody knows how long they were; without
+    /// those that the network poller ended, which aren't seen.
+    pub unknown_start: u64,
+    /// Waits that began meanwhile and haven't ended.
+    pub open: u64,
+}
+
+/// How long a group of probes was in a target.
+///
+/// Probes are removed one after the other, the last attached first; of [`Group::Waits`] that is the one that
+/// counts parks, so that waits which began in time are still measured while they end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OnTime {
+    /// From the last probe's attachment to the begin of the removal: how long all of them counted.
+    pub complete: Duration,
+    /// How long the second probe counted on after that: of [`Group::Waits`], wake-ups.
+    pub second: Duration,
+    /// How long the first probe counted on: of [`Group::Waits`], goroutines that run again.
+    pub first: Duration,
+}
 
 /// How often each probe ran since the programs were loaded, over all targets.
 pub type Hits = [(Probe, u64); Probe::ALL.len()];

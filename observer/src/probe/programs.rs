@@ -13,8 +13,8 @@ use observer_ebpf::abi::{CallsiteKey, Group, Loss, Probe};
 use super::links::{Links, program, program_name};
 use super::refusal::one_line;
 use super::{
-    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, TargetCounts, batch, execs, kernel,
-    object,
+    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, TargetCounts, TargetWaits, Waits,
+    batch, execs, kernel, object, waits::WaitMaps,
 };
 
 /// `aya_log_ebpf` compares with this: nothing is logged, and the verifier removes the code.
@@ -27,6 +27,8 @@ pub struct Probes {
     // Before the programs: a link must not outlive what it runs.
     links: Links,
     counts: MapData,
+    waits: WaitMaps,
+    without_waits: Option<String>,
     hits: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn Log>>,
@@ -52,15 +54,15 @@ impl Probes {
             .override_global(aya_log::LEVEL, &level, true)
             .load(&bytes)
             .map_err(|error| refused(one_line(&error)))?;
-        for probe in Probe::ALL {
-            let loaded = program(&mut ebpf, probe)?.load();
-            let what = program_name(probe);
-            loaded.map_err(|error| ProbeError::Load { what, reason: one_line(&error) })?;
-        }
+        load_group(&mut ebpf, Group::Lifecycle)?;
+        // Waits are measured where that works; nothing else needs them.
+        let without_waits = load_group(&mut ebpf, Group::Waits).err().map(|error| error.to_string());
         let logger = if verbose { Some(logger(&mut ebpf)?) } else { None };
         Ok(Self {
             links: Links::default(),
             counts: counts_map(&mut ebpf)?,
+            waits: WaitMaps::take(&mut ebpf, cpus)?,
+            without_waits,
             hits: array(&mut ebpf, "HITS")?,
             losses: array(&mut ebpf, "LOSSES")?,
             logger,
@@ -77,24 +79,30 @@ impl Probes {
     /// # Errors
     /// The target is then as it was. [`ProbeError::Gone`] is normal at any time.
     pub fn attach(&mut self, target: &Attachment<'_>) -> Result<(), ProbeError> {
+        if let (Group::Waits, Some(reason)) = (target.group, &self.without_waits) {
+            return Err(ProbeError::WithoutWaits(reason.clone()));
+        }
         let attached = self.links.attach(&mut self.ebpf, target);
         if attached.is_err() && !self.links.has(target.slot, target.group) {
             // Probes that were undone may have counted.
-            self.take_counts(target.slot)?;
+            self.left(target.slot)?;
+            self.waits.discard(target.slot, target.group)?;
         }
         attached
     }
 
-    /// Removes a group of probes from a target; returns all that was counted in it.
+    /// Removes a group of probes from a target; returns what was counted at its callsites since the first
+    /// group came. The counts go on while another group is in the target, and begin anew after the last.
     ///
     /// It waits for the kernel, about a tenth of a second for each site: use [`Self::forget`] for a
-    /// target that has ended.
+    /// target that has ended. What the group [`Group::Waits`] measured is for [`Self::take_waits`].
     ///
     /// # Errors
     /// The probes are removed in any case; an error means that the counts could not be read.
     pub fn detach(&mut self, slot: u64, group: Group) -> Result<TargetCounts, ProbeError> {
-        self.links.detach(slot, group);
-        self.take_counts(slot)
+        let removed = self.links.detach(slot, group);
+        self.waits.closed(slot, group, removed);
+        self.left(slot)
     }
 
     /// Returns all that was counted in a target that has ended, without waiting for the kernel to
@@ -103,8 +111,28 @@ impl Probes {
     /// # Errors
     /// The probes are given up in any case; an error means that the counts could not be read.
     pub fn forget(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
-        self.links.forget(slot);
-        self.take_counts(slot)
+        for group in Group::ALL {
+            let removed = self.links.forget(slot, group);
+            self.waits.closed(slot, group, removed);
+        }
+        self.left(slot)
+    }
+
+    /// What the group [`Group::Waits`] has measured so far, by slot, in targets that it is in.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`] if the kernel refuses.
+    pub fn waits(&self) -> Result<Waits, ProbeError> {
+        self.waits.read(|slot| self.links.on_time(slot, Group::Waits))
+    }
+
+    /// Returns all that the group [`Group::Waits`] has measured in a target since it was attached, after it
+    /// was detached or the target forgotten. The kernel then has nothing of it any more.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`] if the kernel refuses.
+    pub fn take_waits(&mut self, slot: u64) -> Result<TargetWaits, ProbeError> {
+        self.waits.take_slot(slot)
     }
 
     /// How many groups of probes are in targets.
@@ -162,17 +190,20 @@ impl Probes {
         program.ok_or(ProbeError::Object("process_exec"))
     }
 
-    fn take_counts(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
-        let mut taken = TargetCounts::default();
+    /// A target's counts; the kernel's are deleted if no group is left that counts on.
+    fn left(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
+        let mut counts = TargetCounts::default();
         self.for_each(|key, value| {
             if key.slot == slot {
-                taken.insert((key.gopc, key.entry), value);
+                counts.insert((key.gopc, key.entry), value);
             }
         })?;
-        let keys: Vec<CallsiteKey> =
-            taken.keys().map(|&(gopc, entry)| CallsiteKey { slot, gopc, entry }).collect();
-        batch::delete(self.counts.fd().as_fd(), &keys).map_err(counts_error)?;
-        Ok(taken)
+        if !Group::ALL.into_iter().any(|group| self.links.has(slot, group)) {
+            let keys: Vec<CallsiteKey> =
+                counts.keys().map(|&(gopc, entry)| CallsiteKey { slot, gopc, entry }).collect();
+            batch::delete(self.counts.fd().as_fd(), &keys).map_err(counts_error)?;
+        }
+        Ok(counts)
     }
 
     fn for_each(
@@ -181,6 +212,15 @@ impl Probes {
     ) -> Result<(), ProbeError> {
         batch::for_each(self.counts.fd().as_fd(), self.cpus, each).map_err(counts_error)
     }
+}
+
+fn load_group(ebpf: &mut Ebpf, group: Group) -> Result<(), ProbeError> {
+    for probe in Probe::ALL.into_iter().filter(|probe| probe.group() == group) {
+        let loaded = program(ebpf, probe)?.load();
+        let what = program_name(probe);
+        loaded.map_err(|error| ProbeError::Load { what, reason: one_line(&error) })?;
+    }
+    Ok(())
 }
 
 fn counts_error(source: std::io::Error) -> ProbeError {

@@ -56,6 +56,7 @@ pub fn measure_hit_cost() -> Result<Duration, ProbeError> {
         pid: std::process::id(),
         slot: 0,
         gopc_offset: 0,
+        waitreason_offset: 0,
         load_bias: 0,
         group: site.probe.group(),
         sites: std::slice::from_ref(&site),
@@ -63,7 +64,8 @@ pub fn measure_hit_cost() -> Result<Duration, ProbeError> {
     probes.attach(&own)?;
     let round = (0..ROUNDS).map(|_| time_round()).min().unwrap_or_default();
     let counted = probes.detach(own.slot, own.group)?;
-    let expected = CallsiteCounts { created: 0, exited: ROUNDS * CALLS_PER_ROUND };
+    let expected =
+        CallsiteCounts { created: 0, exited: ROUNDS * CALLS_PER_ROUND, ..CallsiteCounts::default() };
     match counted.get(&(DESCRIPTOR[0], DESCRIPTOR[2])) {
         Some(counts) if *counts == expected => Ok(round / CALLS_PER_ROUND as u32),
         other => Err(ProbeError::Attach {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use observer_ebpf::abi::Group;
 
-use super::{Attachment, Counts, Hits, Losses, Options, ProbeError, TargetCounts};
+use super::{Attachment, Counts, Hits, Losses, Options, ProbeError, TargetCounts, TargetWaits, Waits};
 
 /// Never made in this build.
 pub struct Probes(Infallible);
@@ -41,6 +41,18 @@ impl Probes {
     /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
     pub fn forget(&mut self, _slot: u64) -> Result<TargetCounts, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn waits(&self) -> Result<Waits, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn take_waits(&mut self, _slot: u64) -> Result<TargetWaits, ProbeError> {
         match self.0 {}
     }
 

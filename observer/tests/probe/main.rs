@@ -11,3 +11,4 @@ mod execs;
 mod features;
 mod sites;
 mod spawner;
+mod waits;
