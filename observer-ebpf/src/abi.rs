@@ -26,6 +26,92 @@ pub struct CallsiteCounts {
     pub on_cpu: u64,
 }
 
+impl CallsiteKey {
+    /// Time on a CPU without a goroutine: the scheduler, signal handlers, threads that only run C.
+    #[must_use]
+    pub const fn no_goroutine(slot: u64) -> Self {
+        Self { slot, gopc: 0, entry: 0 }
+    }
+
+    /// Time on a CPU where the goroutine could not be read.
+    #[must_use]
+    pub const fn unreadable(slot: u64) -> Self {
+        Self { slot, gopc: 0, entry: 1 }
+    }
+}
+
+/// Value of `SAMPLED`: how to find the goroutine that a thread of a target runs. Offsets in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Sampled {
+    /// The target's slot.
+    pub slot: u64,
+    /// What to add to the thread pointer to find the pointer to the current `g`.
+    pub tls_offset: i64,
+    /// Of `m` in `struct g`.
+    pub g_m: u64,
+    /// Of `sched.g` in `struct g`, which points to the `g` itself.
+    pub g_sched_g: u64,
+    /// Of `gopc` in `struct g`.
+    pub g_gopc: u64,
+    /// Of `curg` in `struct m`.
+    pub m_curg: u64,
+}
+
+impl Sampled {
+    /// Its fields in order.
+    #[must_use]
+    pub const fn words(&self) -> [u64; 6] {
+        [self.slot, self.tls_offset as u64, self.g_m, self.g_sched_g, self.g_gopc, self.m_curg]
+    }
+}
+
+/// Where the kernel keeps what a sample needs, from its type information; and which PID namespace ours is.
+/// Offsets in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct KernelLayout {
+    /// Of `thread.fsbase` in `struct task_struct`.
+    pub task_fsbase: u32,
+    /// Of `group_leader` in `struct task_struct`.
+    pub task_group_leader: u32,
+    /// Of `thread_pid` in `struct task_struct`.
+    pub task_thread_pid: u32,
+    /// Of `level` in `struct pid`.
+    pub pid_level: u32,
+    /// Of `numbers` in `struct pid`.
+    pub pid_numbers: u32,
+    /// Bytes in `struct upid`.
+    pub upid_size: u32,
+    /// Of `nr` in `struct upid`.
+    pub upid_nr: u32,
+    /// Of `ns` in `struct upid`.
+    pub upid_ns: u32,
+    /// Of `ns.inum` in `struct pid_namespace`.
+    pub ns_inum: u32,
+    /// Inode number of the observer's PID namespace.
+    pub own_ns: u32,
+}
+
+impl KernelLayout {
+    /// Its fields in order.
+    #[must_use]
+    pub const fn words(&self) -> [u32; 10] {
+        [
+            self.task_fsbase,
+            self.task_group_leader,
+            self.task_thread_pid,
+            self.pid_level,
+            self.pid_numbers,
+            self.upid_size,
+            self.upid_nr,
+            self.upid_ns,
+            self.ns_inum,
+            self.own_ns,
+        ]
+    }
+}
+
 /// Key of `PARKED`: one goroutine descriptor of one attached target.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -258,6 +344,8 @@ impl Cookie {
 const _: () = {
     assert!(size_of::<CallsiteKey>() == 8 + 8 + 8);
     assert!(size_of::<CallsiteCounts>() == 4 * 8);
+    assert!(size_of::<Sampled>() == 6 * 8);
+    assert!(size_of::<KernelLayout>() == 10 * 4);
     assert!(size_of::<ParkedKey>() == 8 + 8);
     assert!(size_of::<Parked>() == 5 * 8);
     assert!(size_of::<WaitKey>() == 8 + 8);

@@ -5,7 +5,9 @@ use core::arch::asm;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
-use observer_ebpf::abi::{CallsiteCounts, CallsiteKey, Loss, Parked, ParkedKey, Probe, WaitCounts, WaitKey};
+use observer_ebpf::abi::{
+    CallsiteCounts, CallsiteKey, Loss, Parked, ParkedKey, Probe, Sampled, WaitCounts, WaitKey,
+};
 
 /// Creations and exits per callsite of every attached target.
 ///
@@ -24,6 +26,10 @@ pub(crate) static PARKED: HashMap<ParkedKey, Parked> = HashMap::with_max_entries
 #[map]
 pub(crate) static WAITS: PerCpuHashMap<WaitKey, WaitCounts> =
     PerCpuHashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// Targets whose goroutines on a CPU are sampled, by process id as the observer sees it.
+#[map]
+pub(crate) static SAMPLED: HashMap<u32, Sampled> = HashMap::with_max_entries(4096, 0);
 
 /// How often each probe ran, by [`Probe`].
 #[map]

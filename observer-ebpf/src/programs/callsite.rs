@@ -14,6 +14,7 @@ pub(super) enum Event {
     Created,
     Exited,
     Parked,
+    OnCpu,
 }
 
 /// Counts an event of the goroutine whose descriptor is at `g`.
@@ -57,6 +58,7 @@ fn book(counts: *mut CallsiteCounts, event: Event) {
         match event {
             Event::Created => add(&raw mut (*counts).created, 1),
             Event::Exited => add(&raw mut (*counts).exited, 1),
+            Event::OnCpu => add(&raw mut (*counts).on_cpu, 1),
             Event::Parked => add(&raw mut (*counts).parked, 1),
         }
     }

@@ -1,7 +1,7 @@
 //! What a program learns of the place where it runs.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::{bpf_get_attach_cookie, bpf_probe_read_user};
+use aya_ebpf::helpers::{bpf_get_attach_cookie, bpf_probe_read_kernel, bpf_probe_read_user};
 use aya_ebpf::programs::ProbeContext;
 use observer_ebpf::abi::Cookie;
 
@@ -27,4 +27,12 @@ pub(super) fn cookie(ctx: &ProbeContext) -> Cookie {
 pub(super) fn read_user<T>(address: u64) -> Result<T, i32> {
     // SAFETY: the helper checks the address itself; every T used here is integers only.
     unsafe { bpf_probe_read_user(address as *const T) }
+}
+
+/// Reads integers from the kernel's memory.
+#[inline(always)]
+#[allow(unsafe_code, reason = "a kernel helper")]
+pub(super) fn read_kernel<T>(address: u64) -> Result<T, i32> {
+    // SAFETY: as in `read_user`.
+    unsafe { bpf_probe_read_kernel(address as *const T) }
 }

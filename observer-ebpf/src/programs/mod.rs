@@ -5,4 +5,5 @@ mod context;
 mod goroutine;
 mod loss;
 mod process;
+mod sample;
 mod wait;

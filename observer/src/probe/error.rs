@@ -22,6 +22,9 @@ pub enum ProbeError {
     /// The kernel refused what measures waits, and nothing else.
     #[error("waits can't be measured: {0}")]
     WithoutWaits(String),
+    /// Goroutines on a CPU are not sampled.
+    #[error("time on a CPU can't be sampled: {0}")]
+    Sampling(String),
     /// The BPF object that this binary was built with is not as expected.
     #[error("the embedded BPF object has no {0}: rebuild observer")]
     Object(&'static str),

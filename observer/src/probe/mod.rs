@@ -14,6 +14,7 @@ use std::time::Duration;
 use observer_ebpf::abi::{CallsiteCounts, Group, Loss, Probe, WaitCounts};
 use rustc_hash::FxHashMap;
 
+use crate::gobin::layout::Layout;
 use crate::gobin::sites::Site;
 
 mod error;
@@ -22,6 +23,8 @@ mod kernel;
 
 #[cfg(feature = "bpf")]
 mod batch;
+#[cfg(feature = "bpf")]
+mod btf;
 #[cfg(feature = "bpf")]
 mod execs;
 #[cfg(feature = "bpf")]
@@ -34,6 +37,8 @@ mod object;
 mod programs;
 #[cfg(feature = "bpf")]
 mod refusal;
+#[cfg(feature = "bpf")]
+mod sampling;
 #[cfg(feature = "bpf")]
 mod stub;
 #[cfg(feature = "bpf")]
@@ -60,11 +65,13 @@ pub struct Options {
     /// Most callsites that the kernel counts at a time, over all targets; more are counted as
     /// [`Loss::CountsFull`]. Kernels before 6.1 hold at most 4 096.
     pub max_callsites_in_kernel: u32,
+    /// How often each CPU's clock looks which goroutine runs, per second; 0 = never.
+    pub cpu_sampling_hz: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_callsites_in_kernel: 65_536 }
+        Self { max_callsites_in_kernel: 65_536, cpu_sampling_hz: 0 }
     }
 }
 
@@ -86,6 +93,19 @@ pub struct Attachment<'a> {
     pub group: Group,
     /// The target's sites; those of the group get a probe, all of them or none.
     pub sites: &'a [Site],
+}
+
+/// A target whose goroutines on a CPU are sampled.
+#[derive(Debug, Clone, Copy)]
+pub struct SampledTarget<'a> {
+    /// See [`Attachment`].
+    pub pid: u32,
+    /// See [`Attachment`].
+    pub slot: u64,
+    /// See [`crate::gobin::tls::offset`].
+    pub tls_offset: i64,
+    /// Where its runtime keeps things.
+    pub layout: &'a Layout,
 }
 
 impl<'a> Attachment<'a> {

@@ -8,13 +8,13 @@ use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use log::Log;
-use observer_ebpf::abi::{CallsiteKey, Group, Loss, Probe};
+use observer_ebpf::abi::{CallsiteKey, Group, KernelLayout, Loss, Probe};
 
 use super::links::{Links, program, program_name};
 use super::refusal::one_line;
 use super::{
-    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, TargetCounts, TargetWaits, Waits,
-    batch, execs, kernel, object, waits::WaitMaps,
+    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, SampledTarget, TargetCounts,
+    TargetWaits, Waits, batch, execs, kernel, object, sampling, sampling::Sampling, waits::WaitMaps,
 };
 
 /// `aya_log_ebpf` compares with this: nothing is logged, and the verifier removes the code.
@@ -29,6 +29,7 @@ pub struct Probes {
     counts: MapData,
     waits: WaitMaps,
     without_waits: Option<String>,
+    sampling: Result<Sampling, String>,
     hits: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn Log>>,
@@ -45,6 +46,11 @@ impl Probes {
         let refused = |reason| ProbeError::Load { what: "the maps", reason };
         let cpus = nr_cpus().map_err(|(path, error)| refused(format!("{path}: {error}")))?;
         let (bytes, callsites) = object::fitted(kernel::version(), options.max_callsites_in_kernel)?;
+        let layout = match options.cpu_sampling_hz {
+            0 => Err("it is switched off".to_owned()),
+            _ => sampling::kernel_layout(),
+        };
+        let words = layout.as_ref().map(KernelLayout::words).unwrap_or_default();
         let verbose = log::log_enabled!(log::Level::Debug);
         let level = if verbose { LOG_DEBUG } else { LOG_OFF };
         let mut ebpf = EbpfLoader::new()
@@ -52,17 +58,20 @@ impl Probes {
             .btf(None)
             .map_max_entries("COUNTS", callsites)
             .override_global(aya_log::LEVEL, &level, true)
+            .override_global("KERNEL_LAYOUT", &words, true)
             .load(&bytes)
             .map_err(|error| refused(one_line(&error)))?;
         load_group(&mut ebpf, Group::Lifecycle)?;
         // Waits are measured where that works; nothing else needs them.
         let without_waits = load_group(&mut ebpf, Group::Waits).err().map(|error| error.to_string());
+        let sampling = layout.and_then(|_| Sampling::start(&mut ebpf, options.cpu_sampling_hz));
         let logger = if verbose { Some(logger(&mut ebpf)?) } else { None };
         Ok(Self {
             links: Links::default(),
             counts: counts_map(&mut ebpf)?,
             waits: WaitMaps::take(&mut ebpf, cpus)?,
             without_waits,
+            sampling,
             hits: array(&mut ebpf, "HITS")?,
             losses: array(&mut ebpf, "LOSSES")?,
             logger,
@@ -135,6 +144,33 @@ impl Probes {
         self.waits.take_slot(slot)
     }
 
+    /// Samples from now on which goroutines of a target are on a CPU, see
+    /// [`observer_ebpf::abi::CallsiteCounts::on_cpu`].
+    ///
+    /// # Errors
+    /// [`ProbeError::Sampling`] with the reason; the probes work without.
+    pub fn sample(&mut self, target: &SampledTarget<'_>) -> Result<(), ProbeError> {
+        match &mut self.sampling {
+            Ok(sampling) => sampling.add(target),
+            Err(reason) => Err(ProbeError::Sampling(reason.clone())),
+        }
+    }
+
+    /// Ends that. To be called before the target's last group of probes is detached or it is forgotten.
+    pub fn end_sampling(&mut self, slot: u64) {
+        if let Ok(sampling) = &mut self.sampling {
+            sampling.remove(slot);
+        }
+    }
+
+    /// Whether targets can be sampled.
+    ///
+    /// # Errors
+    /// Why not, in one sentence.
+    pub fn can_sample(&self) -> Result<(), ProbeError> {
+        self.sampling.as_ref().map(drop).map_err(|reason| ProbeError::Sampling(reason.clone()))
+    }
+
     /// How many groups of probes are in targets.
     #[must_use]
     pub fn attached(&self) -> usize {
@@ -190,7 +226,7 @@ impl Probes {
         program.ok_or(ProbeError::Object("process_exec"))
     }
 
-    /// A target's counts; the kernel's are deleted if no group is left that counts on.
+    /// A target's counts; the kernel's are deleted if nothing is left that counts on.
     fn left(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
         let mut counts = TargetCounts::default();
         self.for_each(|key, value| {
@@ -198,7 +234,8 @@ impl Probes {
                 counts.insert((key.gopc, key.entry), value);
             }
         })?;
-        if !Group::ALL.into_iter().any(|group| self.links.has(slot, group)) {
+        let sampled = self.sampling.as_ref().is_ok_and(|sampling| sampling.has(slot));
+        if !sampled && !Group::ALL.into_iter().any(|group| self.links.has(slot, group)) {
             let keys: Vec<CallsiteKey> =
                 counts.keys().map(|&(gopc, entry)| CallsiteKey { slot, gopc, entry }).collect();
             batch::delete(self.counts.fd().as_fd(), &keys).map_err(counts_error)?;

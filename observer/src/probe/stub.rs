@@ -51,7 +51,7 @@ pub fn measure_hit_cost() -> Result<Duration, ProbeError> {
     static MEASURING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let site = stub_site()?;
-    let mut probes = Probes::load(&Options { max_callsites_in_kernel: 16 })?;
+    let mut probes = Probes::load(&Options { max_callsites_in_kernel: 16, ..Options::default() })?;
     let own = Attachment {
         pid: std::process::id(),
         slot: 0,

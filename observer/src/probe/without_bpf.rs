@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use observer_ebpf::abi::Group;
 
-use super::{Attachment, Counts, Hits, Losses, Options, ProbeError, TargetCounts, TargetWaits, Waits};
+use super::{
+    Attachment, Counts, Hits, Losses, Options, ProbeError, SampledTarget, TargetCounts, TargetWaits, Waits,
+};
 
 /// Never made in this build.
 pub struct Probes(Infallible);
@@ -53,6 +55,23 @@ impl Probes {
     /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
     pub fn take_waits(&mut self, _slot: u64) -> Result<TargetWaits, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn sample(&mut self, _target: &SampledTarget<'_>) -> Result<(), ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    pub fn end_sampling(&mut self, _slot: u64) {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn can_sample(&self) -> Result<(), ProbeError> {
         match self.0 {}
     }
 

@@ -58,9 +58,28 @@ pub(crate) fn can_run() -> bool {
     false
 }
 
+/// How the program is built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Build {
+    name: &'static str,
+    flags: &'static [&'static str],
+    cgo: bool,
+}
+
+const STATIC: Build = Build { name: "static", flags: &[], cgo: false };
+
+/// Every way of building that changes how a thread finds its goroutine.
+pub(crate) const BUILDS: [Build; 5] = [
+    STATIC,
+    Build { name: "stripped", flags: &["-ldflags=-s -w"], cgo: false },
+    Build { name: "pie", flags: &["-buildmode=pie"], cgo: false },
+    Build { name: "cgo", flags: &[], cgo: true },
+    Build { name: "cgo-pie", flags: &["-buildmode=pie"], cgo: true },
+];
+
 impl Go {
     pub(crate) fn start(self) -> Spawner {
-        let executable = self.build();
+        let executable = self.build(STATIC);
         let mut child =
             Command::new(&executable).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let symbols = Symbols::read(&executable);
@@ -86,19 +105,21 @@ impl Go {
         roots.into_iter().find(|root| root.join("bin/go").is_file())
     }
 
-    fn build(self) -> PathBuf {
+    /// Builds the program in some way.
+    pub(crate) fn build(self, build: Build) -> PathBuf {
         static BUILDING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let executable = folder.join(format!("spawner-{}", self.version));
+        let executable = folder.join(format!("spawner-{}-{}", self.version, build.name));
         let status = Command::new(self.root().unwrap().join("bin/go"))
             .args(["build", "-o"])
             .arg(&executable)
+            .args(build.flags)
             .arg(".")
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe/spawner"))
             .env("GOTOOLCHAIN", "local")
             .env("GOFLAGS", "")
-            .env("CGO_ENABLED", "0")
+            .env("CGO_ENABLED", if build.cgo { "1" } else { "0" })
             .env("GOCACHE", folder.join("go-build"))
             .env_remove("GOROOT")
             .status()

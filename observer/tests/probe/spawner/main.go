@@ -20,6 +20,8 @@ var (
 	running sync.WaitGroup
 	release = make(chan struct{})
 	sleeps  int
+	burning sync.WaitGroup
+	rounds  int
 )
 
 func short() { running.Done() }
@@ -116,6 +118,47 @@ func waits(n int) string {
 	return strings.Trim(fmt.Sprint(buckets), "[]")
 }
 
+var sink uint64
+
+//go:noinline
+func spin(rounds int) {
+	x := uint64(rounds)
+	for i := 0; i < rounds; i++ {
+		x = x*6364136223846793005 + 1442695040888963407
+	}
+	if x == 1 {
+		sink = x
+	}
+}
+
+func burnThree() {
+	spin(3 * rounds)
+	burning.Done()
+}
+
+func burnOne() {
+	spin(rounds)
+	burning.Done()
+}
+
+//go:noinline
+func spawnThree() { go burnThree() }
+
+//go:noinline
+func spawnOne() { go burnOne() }
+
+// burn uses about n milliseconds of CPU time, three quarters of it in one goroutine.
+func burn(n int) {
+	const million = 1000000
+	before := time.Now()
+	spin(million)
+	rounds = int(time.Duration(n) * time.Millisecond * million / time.Since(before) / 4)
+	burning.Add(2)
+	spawnThree()
+	spawnOne()
+	burning.Wait()
+}
+
 func settle(goroutines int) {
 	for runtime.NumGoroutine() != goroutines {
 		runtime.Gosched()
@@ -143,6 +186,8 @@ func run(command string, n int) string {
 	case "sleep":
 		spawnSleeper(n)
 		settle(before)
+	case "burn":
+		burn(n)
 	case "wait":
 		return waits(n)
 	default:
