@@ -39,6 +39,8 @@ pub struct Options {
     pub only: Option<u32>,
     /// Whether to put probes into targets.
     pub probes: bool,
+    /// How often each CPU's clock looks which goroutine runs, per second; 0 = never. Needs `probes`.
+    pub cpu_sampling_hz: u32,
     /// How long a process must live before probes are put into it: most processes don't.
     pub settle: Duration,
     /// Callsites per target with metric series of their own.
@@ -56,6 +58,7 @@ impl Default for Options {
         Self {
             only: None,
             probes: true,
+            cpu_sampling_hz: 49,
             settle: Duration::from_secs(1),
             max_callsites: 50,
             patience: Duration::from_secs(2),
@@ -90,7 +93,7 @@ impl Pipeline {
         Self {
             worker: Worker::new(),
             executables: Executables::default(),
-            prober: Prober::new(options.probes),
+            prober: Prober::new(options.probes, options.cpu_sampling_hz),
             placement: Placement::new(),
             own: Own::new(options.features),
             ledger: Ledger::new(options.max_callsites),
@@ -246,6 +249,7 @@ impl Pipeline {
             }
         };
         self.next_slot += 1;
+        self.prober.sample(&target);
         tracing::debug!(pid = identity.pid, process = %target.workload.process, go = target.go_version.as_deref(), "new target");
         self.targets.insert(identity.pid, target);
     }
@@ -325,7 +329,15 @@ impl Pipeline {
                 Some(Err(reason)) => Err(Some(reason)),
                 None => Err(None),
             };
-            views.push(target_view(target, digest, &mut self.placement, &mut self.ledger));
+            let mut view = target_view(target, digest, &mut self.placement, &mut self.ledger);
+            // Without names, of a snapshot, it is all booked with the next one.
+            if let Some(samples) = after.samples(target.slot).filter(|_| view.goroutines.is_some()) {
+                let (on_cpu, used) =
+                    target.on_cpu.digest(Instant::now(), samples, &target.names, self.prober.hz());
+                target.book_cpu(&used, &mut self.ledger);
+                view.on_cpu = Some(on_cpu);
+            }
+            views.push(view);
         }
         let mut view = View {
             taken_at: SystemTime::now(),
@@ -353,7 +365,8 @@ fn digest(
     // Counts that were read before the probes were all in place miss some.
     let attached = matches!(target.probing, Probing::On(since) if since <= snapshot.began);
     let counts = if attached { before.of(target.slot).zip(after.of(target.slot)) } else { None };
-    target.learn_names(worker, options.patience, snapshot, counts.map(|(_, after)| after));
+    let samples = after.samples(target.slot);
+    target.learn_names(worker, options.patience, snapshot, counts.map(|(_, after)| after), samples);
     target.history.digest(&Readings {
         snapshot,
         counts,
@@ -391,6 +404,7 @@ fn target_view(
         goroutines: None,
         runtime: None,
         probes: None,
+        on_cpu: None,
         callsites: Vec::new(),
     };
     if let Ok(mut digest) = digest {

@@ -24,6 +24,9 @@ pub(super) struct Arguments {
     /// `go` statements per process with metric series of their own; the others are summed as `other`
     #[arg(long, value_name = "N", default_value_t = 50)]
     max_callsites: usize,
+    /// How often per second to look which goroutine runs on each CPU, for CPU time by `go` statement; 0 is never
+    #[arg(long, value_name = "HZ", default_value_t = 49, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    cpu_sampling_hz: u32,
     /// Count by snapshots only: put nothing into any process
     #[arg(long)]
     no_probes: bool,
@@ -76,6 +79,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let options = Options {
         probes: !arguments.no_probes,
         max_callsites: arguments.max_callsites,
+        cpu_sampling_hz: arguments.cpu_sampling_hz,
         features: true,
         thresholds: thresholds(&arguments.thresholds)?,
         ..Options::default()

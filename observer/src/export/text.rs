@@ -7,7 +7,9 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 
 use super::rates::cpu_rates;
 use super::{cgroup_of, most_growing};
-use crate::model::view::{CallsiteView, CgroupView, GoroutinesView, TargetView, View};
+use crate::model::view::{
+    CallsiteCpuView, CallsiteView, CgroupView, GoroutinesView, OnCpuView, TargetView, View,
+};
 use crate::text::{bytes, duration, printable};
 
 /// Wait reasons of one callsite that have room in a row.
@@ -172,6 +174,9 @@ fn header(previous: Option<&View>, view: &View, target: &TargetView) -> String {
         throttling_line(&mut text, previous, view, cgroup);
         resource_line(&mut text, cgroup);
     }
+    if let Some(on_cpu) = &target.on_cpu {
+        on_cpu_line(&mut text, on_cpu);
+    }
     if let Some(probes) = &target.probes {
         _ = writeln!(
             text,
@@ -228,6 +233,22 @@ fn throttling_line(text: &mut String, previous: Option<&View>, view: &View, cgro
     if !parts.is_empty() {
         _ = writeln!(text, "last interval: {}", parts.join(", "));
     }
+}
+
+/// Who uses the CPU: the shares of the last interval.
+fn on_cpu_line(text: &mut String, on_cpu: &OnCpuView) {
+    let cores = |callsite: &CallsiteCpuView| callsite.cores.unwrap_or_default();
+    let all: f64 = on_cpu.callsites.iter().map(cores).sum();
+    if all <= 0.0 {
+        return;
+    }
+    let mut sorted: Vec<&CallsiteCpuView> = on_cpu.callsites.iter().collect();
+    sorted.sort_by(|a, b| cores(b).total_cmp(&cores(a)));
+    let shown = sorted.iter().take(REASONS_IN_HEADER).filter(|callsite| cores(callsite) > 0.0);
+    let parts: Vec<_> = shown
+        .map(|callsite| format!("{:.0} % {}", cores(callsite) / all * 100.0, printable(&callsite.entry)))
+        .collect();
+    _ = writeln!(text, "on CPU {all:.2} cores: {}", parts.join(", "));
 }
 
 fn resource_line(text: &mut String, cgroup: &CgroupView) {

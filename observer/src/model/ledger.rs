@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::history::Counted;
+use super::on_cpu::{self, CpuIncrement};
 use super::view::{CallsiteView, Owner, SeriesView, TotalsView};
 
 /// A callsite takes another's series only with this many times its goroutines: series that come and go
@@ -18,6 +19,9 @@ const DISPLACE: u64 = 2;
 const KEEP: Duration = Duration::from_secs(600);
 /// Callsites of one workload whose totals are kept, with and without series.
 const MAX_KEPT: usize = 4096;
+
+/// Both labels of what has no series of its own.
+const OTHER: &str = "other";
 
 /// Who shares series.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +46,7 @@ pub struct Ledger {
 struct Account {
     series: BTreeMap<Label, Series>,
     other: Option<Counted>,
+    cpu_seconds: BTreeMap<Label, f64>,
     touched: Instant,
 }
 
@@ -89,6 +94,16 @@ impl Ledger {
         }
     }
 
+    /// Books CPU time of one callsite, or of the runtime itself.
+    pub fn book_cpu(&mut self, workload: &Workload, increment: &CpuIncrement, now: Instant) {
+        let account = self.account(workload, now);
+        let (created_by, entry, seconds) = increment;
+        let label = (created_by.clone(), entry.clone());
+        let own = account.has_cpu_series(&label);
+        let label = if own { label } else { (OTHER.into(), OTHER.into()) };
+        *account.cpu_seconds.entry(label).or_default() += seconds;
+    }
+
     /// The totals of all workloads; forgets those that ended long ago.
     pub fn totals(&mut self, now: Instant) -> Vec<TotalsView> {
         self.accounts.retain(|_, account| now.saturating_duration_since(account.touched) < KEEP);
@@ -99,6 +114,7 @@ impl Ledger {
         let account = self.accounts.entry(workload.clone()).or_insert_with(|| Account {
             series: BTreeMap::new(),
             other: None,
+            cpu_seconds: BTreeMap::new(),
             touched: now,
         });
         account.touched = now;
@@ -137,6 +153,12 @@ impl Account {
         }
     }
 
+    /// Callsites with series, and what is none and always there.
+    fn has_cpu_series(&self, label: &Label) -> bool {
+        [on_cpu::RUNTIME, on_cpu::UNKNOWN, OTHER].contains(&&*label.0)
+            || self.series.get(label).is_some_and(|series| series.admitted)
+    }
+
     fn view(&self, workload: &Workload) -> TotalsView {
         let own = self.series.iter().filter(|(_, series)| series.admitted && series.counted);
         TotalsView {
@@ -151,6 +173,12 @@ impl Account {
                 })
                 .collect(),
             other: self.other.map(|other| (other.created, other.exited)),
+            cpu_seconds: self
+                .cpu_seconds
+                .iter()
+                .filter(|(label, _)| self.has_cpu_series(label))
+                .map(|((created_by, entry), seconds)| (created_by.clone(), entry.clone(), *seconds))
+                .collect(),
         }
     }
 }
@@ -194,6 +222,20 @@ mod tests {
         let (mut ledger, now) = (Ledger::new(2), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5)], now);
         assert_eq!(created(&mut ledger, now), (vec![], None));
+    }
+
+    /// CPU time of callsites without series is `other`'s, that of the runtime its own.
+    #[test]
+    fn cpu_time_is_booked() {
+        let (mut ledger, now) = (Ledger::new(1), Instant::now());
+        ledger.admit(&workload(), &mut [callsite("a", 5), callsite("b", 4)], now);
+        for (entry, seconds) in [("a", 1.0), ("b", 2.0), ("c", 3.0), ("a", 4.0)] {
+            ledger.book_cpu(&workload(), &("".into(), entry.into(), seconds), now);
+        }
+        let runtime = (on_cpu::RUNTIME.into(), on_cpu::RUNTIME.into(), 6.0);
+        ledger.book_cpu(&workload(), &runtime, now);
+        let expected = [("".into(), "a".into(), 5.0), (OTHER.into(), OTHER.into(), 5.0), runtime];
+        assert_eq!(ledger.totals(now)[0].cpu_seconds, expected);
     }
 
     /// A callsite without series is booked to `other`; with far more goroutines it takes the series of the

@@ -3,6 +3,7 @@
 pub mod finding;
 pub mod history;
 pub mod ledger;
+pub mod on_cpu;
 pub mod recent;
 pub mod reconcile;
 pub mod view;

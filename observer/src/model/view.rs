@@ -39,6 +39,8 @@ pub struct TotalsView {
     pub series: Vec<SeriesView>,
     /// Created and ended at callsites while they had no series; `None` when there was none.
     pub other: Option<(u64, u64)>,
+    /// CPU seconds by `created_by` and `entry`, `other` and the runtime itself among them.
+    pub cpu_seconds: Vec<(Arc<str>, Arc<str>, f64)>,
 }
 
 /// Running totals of one callsite while it had series of its own.
@@ -111,6 +113,8 @@ pub struct TargetView {
     pub runtime: Option<RuntimeView>,
     /// Counted by probes since they were attached.
     pub probes: Option<ProbesView>,
+    /// CPU time by `go` statement; `None` where it isn't sampled.
+    pub on_cpu: Option<OnCpuView>,
     /// Per `go` statement, most live first; bounded.
     pub callsites: Vec<CallsiteView>,
     /// The last ticks, oldest first.
@@ -192,6 +196,26 @@ pub struct ProbesView {
     /// Goroutines by which base + created − exited misses the newest snapshot, summed over callsites,
     /// after allowing for what happened while the snapshot was taken. 0 when both engines agree.
     pub drift: u64,
+}
+
+/// Who used the CPU, from samples: a share of n samples is off by about √n of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OnCpuView {
+    /// Most recent seconds first. The runtime itself is one of them, see [`super::on_cpu::RUNTIME`].
+    pub callsites: Vec<CallsiteCpuView>,
+}
+
+/// CPU time of the goroutines of one `go` statement.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CallsiteCpuView {
+    /// Function that contains the `go` statement.
+    pub created_by: Arc<str>,
+    /// Function the goroutine runs.
+    pub entry: Arc<str>,
+    /// CPU seconds per second over the last interval.
+    pub cores: Option<f64>,
+    /// CPU seconds over the last minute.
+    pub recent_seconds: f64,
 }
 
 /// One `go` statement.

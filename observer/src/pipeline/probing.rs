@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use observer_ebpf::abi::{Group, Loss, Probe};
+use observer_ebpf::abi::{self, Group, Loss, Probe};
 use rustc_hash::FxHashMap;
 
 use super::executables::Executable;
 use super::target::{Probing, Target};
 use crate::gobin::Layouts;
 use crate::model::history::{Counted, Counts};
-use crate::probe::{self, Attachment, ExecWatch, ProbeError, Probes};
+use crate::model::on_cpu::{Sampled, Samples};
+use crate::probe::{self, Attachment, ExecWatch, ProbeError, Probes, SampledTarget};
 use crate::snapshot::census::CallsiteKey;
 
 /// How often putting probes into a target is tried again, and after what pause.
@@ -20,12 +21,23 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Loads, attaches and reads probes; without them it refuses everything with one reason.
 pub(super) struct Prober {
     probes: Result<Probes, Probing>,
+    /// Samples of each CPU per second.
+    hz: u32,
+}
+
+/// What was counted in a target up to its end.
+#[derive(Debug, Default)]
+pub(super) struct LastCounts {
+    pub(super) counts: Counts,
+    pub(super) samples: Samples,
+    pub(super) hz: u32,
 }
 
 /// Probe counts of all targets, read at one time.
 #[derive(Debug, Default)]
 pub(super) struct SlotCounts {
     slots: FxHashMap<u64, Counts>,
+    samples: FxHashMap<u64, Samples>,
     none: Counts,
     read: bool,
 }
@@ -35,19 +47,51 @@ impl SlotCounts {
     pub(super) fn of(&self, slot: u64) -> Option<&Counts> {
         self.read.then(|| self.slots.get(&slot).unwrap_or(&self.none))
     }
+
+    /// Samples that found a target on a CPU; `None` if there was none so far.
+    pub(super) fn samples(&self, slot: u64) -> Option<&Samples> {
+        self.samples.get(&slot).filter(|samples| !samples.is_empty())
+    }
 }
 
 impl Prober {
-    /// Loads the programs if probes are wanted.
-    pub(super) fn new(wanted: bool) -> Self {
+    /// Loads the programs if probes are wanted; `hz` samples of each CPU are taken per second.
+    pub(super) fn new(wanted: bool, hz: u32) -> Self {
         if !wanted {
-            return Self { probes: Err(Probing::Off) };
+            return Self { probes: Err(Probing::Off), hz };
         }
-        let probes = Probes::load(&probe::Options::default()).map_err(|error| {
+        let options = probe::Options { cpu_sampling_hz: hz, ..probe::Options::default() };
+        let probes = Probes::load(&options).map_err(|error| {
             tracing::warn!(%error, "probes are off: goroutines are counted by snapshots only (see `observer check`)");
             Probing::Refused(error.to_string().into())
         });
-        Self { probes }
+        if let Some(error) =
+            probes.as_ref().ok().filter(|_| hz > 0).and_then(|probes| probes.can_sample().err())
+        {
+            tracing::warn!(%error, "CPU time by go statement is off");
+        }
+        Self { probes, hz }
+    }
+
+    /// Samples the CPU time of a target from now on, if its goroutines can be found.
+    pub(super) fn sample(&mut self, target: &Target) {
+        let (Ok(probes), Some(executable)) = (&mut self.probes, &target.executable) else { return };
+        let binary = &executable.binary;
+        let (Some(tls_offset), Layouts::Measured(layout)) = (binary.tls_offset, binary.layouts) else {
+            return;
+        };
+        if self.hz == 0 || probes.can_sample().is_err() {
+            return;
+        }
+        let sampled = SampledTarget { pid: target.identity.pid, slot: target.slot, tls_offset, layout };
+        if let Err(error) = probes.sample(&sampled) {
+            tracing::info!(pid = target.identity.pid, %error, "no CPU time by go statement of this target");
+        }
+    }
+
+    /// Samples of each CPU per second.
+    pub(super) const fn hz(&self) -> u32 {
+        self.hz
     }
 
     /// Whether and when probes will be put into processes that run an executable.
@@ -97,13 +141,18 @@ impl Prober {
 
     /// Takes probes out of a target and returns what they counted. Of an ended target the kernel has
     /// removed them already, and nobody waits; in one that runs another program now they are waited for.
-    pub(super) fn detach(&mut self, slot: u64, ended: bool) -> Counts {
-        let Ok(probes) = &mut self.probes else { return Counts::default() };
+    pub(super) fn detach(&mut self, slot: u64, ended: bool) -> LastCounts {
+        let hz = self.hz;
+        let Ok(probes) = &mut self.probes else { return LastCounts::default() };
+        probes.end_sampling(slot);
         let counts = if ended { probes.forget(slot) } else { probes.detach(slot, Group::Lifecycle) };
-        counts.map(by_callsite).unwrap_or_else(|error| {
-            tracing::debug!(%error, "the last counts of a target are lost");
-            Counts::default()
-        })
+        match counts {
+            Ok(counts) => LastCounts { samples: samples(&counts), counts: by_callsite(counts), hz },
+            Err(error) => {
+                tracing::debug!(%error, "the last counts of a target are lost");
+                LastCounts::default()
+            }
+        }
     }
 
     /// Reads all counts.
@@ -111,6 +160,7 @@ impl Prober {
         let Ok(probes) = &mut self.probes else { return SlotCounts::default() };
         match probes.counts() {
             Ok(counts) => SlotCounts {
+                samples: counts.iter().map(|(slot, counts)| (*slot, samples(counts))).collect(),
                 slots: counts.into_iter().map(|(slot, counts)| (slot, by_callsite(counts))).collect(),
                 none: Counts::default(),
                 read: true,
@@ -158,6 +208,21 @@ fn by_callsite(counts: probe::TargetCounts) -> Counts {
             (CallsiteKey { gopc, entry }, Counted { created: counts.created, exited: counts.exited })
         })
         .collect()
+}
+
+fn samples(counts: &probe::TargetCounts) -> Samples {
+    let sampled = |gopc, entry| {
+        let key = abi::CallsiteKey { slot: 0, gopc, entry };
+        if key == abi::CallsiteKey::no_goroutine(0) {
+            Sampled::Runtime
+        } else if key == abi::CallsiteKey::unreadable(0) {
+            Sampled::Unknown
+        } else {
+            Sampled::Callsite(CallsiteKey { gopc, entry })
+        }
+    };
+    let on_cpu = counts.iter().filter(|(_, counts)| counts.on_cpu > 0);
+    on_cpu.map(|(&(gopc, entry), counts)| (sampled(gopc, entry), counts.on_cpu)).collect()
 }
 
 const fn probe_name(probe: Probe) -> &'static str {

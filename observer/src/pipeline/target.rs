@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::executables::Executable;
+use super::probing::LastCounts;
 use super::worker::{Failure, Late, Worker};
 use crate::container::Owner;
 use crate::discover::environment::Environment;
@@ -13,6 +14,7 @@ use crate::discover::process::{self, Identity};
 use crate::gobin::naming::{CallsiteName, EntryClass};
 use crate::model::history::{CallsiteLabel, Counted, Counts, Digest, History};
 use crate::model::ledger::{Ledger, Workload};
+use crate::model::on_cpu::{CpuIncrement, OnCpu, Sampled, Samples};
 use crate::snapshot::census::CallsiteKey;
 use crate::snapshot::memory::ProcessMemory;
 use crate::snapshot::reader::{Reader, Snapshot, SnapshotError};
@@ -75,6 +77,8 @@ pub(super) struct Target {
     pub(super) failed_attempts: u32,
     /// What it did so far.
     pub(super) history: History,
+    /// CPU time that it used so far.
+    pub(super) on_cpu: OnCpu,
     /// What its environment said when it started.
     pub(super) environment: Environment,
     /// Names of its callsites.
@@ -127,6 +131,7 @@ impl Target {
             probing: Probing::Off,
             failed_attempts: 0,
             history: History::default(),
+            on_cpu: OnCpu::default(),
             environment: Environment::default(),
             names: FxHashMap::default(),
             reading: Reading::Never(reason.into()),
@@ -191,9 +196,17 @@ impl Target {
         }
     }
 
-    /// Books what probes counted between the last tick and the target's end.
-    pub(super) fn close(&self, last: &Counts, ledger: &mut Ledger) {
-        for (key, rest) in self.history.rest(last) {
+    /// Books CPU time that was used since the last tick.
+    pub(super) fn book_cpu(&self, increments: &[CpuIncrement], ledger: &mut Ledger) {
+        for increment in increments {
+            ledger.book_cpu(&self.workload, increment, Instant::now());
+        }
+    }
+
+    /// Books what was counted between the last tick and the target's end.
+    pub(super) fn close(&self, last: &LastCounts, ledger: &mut Ledger) {
+        self.book_cpu(&self.on_cpu.rest(&last.samples, &self.names, last.hz), ledger);
+        for (key, rest) in self.history.rest(&last.counts) {
             // The runtime's own callsites have no series; of one without a name nothing was shown either.
             let Some(label) = self.names.get(&key).filter(|label| !label.system) else { continue };
             if rest != Counted::default() {
@@ -209,6 +222,7 @@ impl Target {
         patience: Duration,
         snapshot: &Snapshot,
         counts: Option<&Counts>,
+        samples: Option<&Samples>,
     ) {
         let Some(executable) = self.executable.clone() else { return };
         if let Some(late) = self.naming.take() {
@@ -226,8 +240,12 @@ impl Target {
         }
         let census = snapshot.census.callsites.iter().map(|(key, _)| *key);
         let counted = counts.into_iter().flat_map(|counts| counts.keys().copied());
+        let sampled = samples.into_iter().flat_map(|samples| samples.keys()).filter_map(|key| match key {
+            Sampled::Callsite(key) => Some(*key),
+            Sampled::Runtime | Sampled::Unknown => None,
+        });
         let unknown: Vec<CallsiteKey> =
-            census.chain(counted).filter(|key| !self.names.contains_key(key)).collect();
+            census.chain(counted).chain(sampled).filter(|key| !self.names.contains_key(key)).collect();
         if unknown.is_empty() {
             return;
         }

@@ -43,6 +43,23 @@ pub(super) const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "observer_goroutine_cpu_seconds_total",
+        help: "CPU time of goroutines, by go statement: samples of the CPUs' clocks (--cpu-sampling-hz), so n seconds at \
+               49 Hz are exact to about √(n/49) seconds. created_by=\"runtime\" is the runtime itself: its own goroutines \
+               as the garbage collector's, the scheduler, threads without a goroutine; \"unknown\" what could not be read. \
+               Absent without sampling",
+        kind: Kind::Counter,
+        identity: Identity::Process,
+        labels: CALLSITE,
+        read: |view, samples| {
+            for totals in &view.totals {
+                for (created_by, entry, seconds) in &totals.cpu_seconds {
+                    samples.sum(totals, &[created_by, entry], *seconds);
+                }
+            }
+        },
+    },
+    Metric {
         name: "observer_goroutine_states",
         help: "User goroutines alive in the newest snapshot, by state: runnable, running, syscall, waiting, \
                preempted, leaked",

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::model::view::{
-    CallsiteView, CgroupView, CpuView, Durations, Evidence, Fact, Finding, GoroutinesView, HugePages, Io,
-    Limit, Memory, MemoryEvents, ObserverView, Pids, Pressure, ProbesView, RuntimeView, SeriesView, Severity,
-    Source, Stall, TargetState, TargetView, Throttling, TotalsView, View,
+    CallsiteCpuView, CallsiteView, CgroupView, CpuView, Durations, Evidence, Fact, Finding, GoroutinesView,
+    HugePages, Io, Limit, Memory, MemoryEvents, ObserverView, OnCpuView, Pids, Pressure, ProbesView,
+    RuntimeView, SeriesView, Severity, Source, Stall, TargetState, TargetView, Throttling, TotalsView, View,
 };
 pub(crate) use crate::testing::assert_golden;
 
@@ -78,6 +78,18 @@ fn leaking(pid: u32, live: u64) -> TargetView {
         run_queue_goroutines: Some(2),
     });
     target.probes = Some(ProbesView { created: 190_100, exited: 6_333, drift: 2 });
+    let on_cpu = |created_by: &str, entry: &str, cores| CallsiteCpuView {
+        created_by: created_by.into(),
+        entry: entry.into(),
+        cores: Some(cores),
+        recent_seconds: 60.0 * cores,
+    };
+    target.on_cpu = Some(OnCpuView {
+        callsites: vec![
+            on_cpu("net/http.(*Server).Serve", "net/http.(*conn).serve", 0.36),
+            on_cpu("runtime", "runtime", 0.12),
+        ],
+    });
     target.callsites = vec![leak(live), busy(), folded("main.serve", 3), folded("main.(*pool).grow", 2)];
     target
 }
@@ -96,6 +108,11 @@ fn totals() -> TotalsView {
         process: target.process,
         series: vec![series(leak(183_742)), series(busy())],
         other: Some((1800, 1790)),
+        cpu_seconds: vec![
+            ("net/http.(*Server).Serve".into(), "net/http.(*conn).serve".into(), 918.5),
+            ("other".into(), "other".into(), 1.25),
+            ("runtime".into(), "runtime".into(), 305.75),
+        ],
     }
 }
 
@@ -147,6 +164,7 @@ fn target(pid: u32, process: &str) -> TargetView {
         goroutines: None,
         runtime: None,
         probes: None,
+        on_cpu: None,
         usable_cpus: Some(8),
         recent: Vec::new(),
         callsites: Vec::new(),
