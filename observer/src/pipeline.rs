@@ -4,6 +4,7 @@
 
 pub mod daemon;
 pub mod executables;
+pub mod filter;
 mod own;
 mod placement;
 mod probing;
@@ -16,19 +17,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use executables::{Executables, Known, Recognised};
+use filter::Filter;
 use own::Own;
-use placement::Placement;
+use placement::{Place, Placement};
 use probing::{Prober, SlotCounts};
 use target::{Probing, Target};
 use worker::{Failure, Worker};
 
+use crate::container::NameOptions;
 use crate::diagnose::{self, Thresholds};
 use crate::discover::environment::Environment;
 use crate::discover::exe::Contents;
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Readings};
 use crate::model::ledger::Ledger;
-use crate::model::view::{TargetState, TargetView, View};
+use crate::model::view::{ObserverView, TargetState, TargetView, View};
 use crate::probe::ExecWatch;
 use crate::snapshot::reader::Snapshot;
 
@@ -45,12 +48,18 @@ pub struct Options {
     pub settle: Duration,
     /// Callsites per target with metric series of their own.
     pub max_callsites: usize,
+    /// The same for all targets together.
+    pub max_callsites_node: usize,
     /// How long one target's snapshot may take.
     pub patience: Duration,
     /// Whether to find out which features of the kernel can be used, for the view.
     pub features: bool,
     /// From which numbers on something is a finding.
     pub thresholds: Thresholds,
+    /// Whether and where to ask for the names of containers.
+    pub names: NameOptions,
+    /// Which processes to observe.
+    pub filter: Filter,
 }
 
 impl Default for Options {
@@ -61,9 +70,12 @@ impl Default for Options {
             cpu_sampling_hz: 49,
             settle: Duration::from_secs(1),
             max_callsites: 50,
+            max_callsites_node: 5000,
             patience: Duration::from_secs(2),
             features: false,
             thresholds: Thresholds::default(),
+            names: NameOptions::default(),
+            filter: Filter::default(),
         }
     }
 }
@@ -94,9 +106,9 @@ impl Pipeline {
             worker: Worker::new(),
             executables: Executables::default(),
             prober: Prober::new(options.probes, options.cpu_sampling_hz),
-            placement: Placement::new(),
+            placement: Placement::new(options.names.clone()),
             own: Own::new(options.features),
-            ledger: Ledger::new(options.max_callsites),
+            ledger: Ledger::new(options.max_callsites, options.max_callsites_node),
             seen: HashMap::new(),
             again: HashSet::new(),
             targets: BTreeMap::new(),
@@ -139,6 +151,11 @@ impl Pipeline {
         for pid in gone {
             self.forget(pid, true);
         }
+    }
+
+    /// Waits for the names of containers that were found, but no longer than `patience`.
+    pub fn await_names(&self, patience: Duration) {
+        self.placement.await_names(patience);
     }
 
     /// Looks at one process: it may be new, another one than before, or gone.
@@ -233,7 +250,7 @@ impl Pipeline {
 
     fn admit(&mut self, identity: Identity, answer: &Recognised) {
         let slot = self.next_slot;
-        let target = match answer {
+        let mut target = match answer {
             Recognised::Foreign => return,
             Recognised::Refused { version: None, .. } if self.options.only.is_none() => return,
             Recognised::Refused { version, reason } => {
@@ -250,6 +267,8 @@ impl Pipeline {
         };
         self.next_slot += 1;
         self.prober.sample(&target);
+        // Names are asked for at once, to be there with the first tick.
+        place(&mut target, &mut self.placement, &self.options.filter);
         tracing::debug!(pid = identity.pid, process = %target.workload.process, go = target.go_version.as_deref(), "new target");
         self.targets.insert(identity.pid, target);
     }
@@ -262,7 +281,7 @@ impl Pipeline {
             if now > until {
                 break;
             }
-            if matches!(target.probing, Probing::Due(at) if at <= now) {
+            if target.wanted == Some(true) && matches!(target.probing, Probing::Due(at) if at <= now) {
                 self.prober.attach(target);
                 // The kernel goes by the pid, which may be another program's or process's by now.
                 if process::identity(target.identity.pid) != Some(target.identity) {
@@ -279,10 +298,31 @@ impl Pipeline {
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         let due = |target: &Target| match target.probing {
-            Probing::Due(at) => Some(at),
+            Probing::Due(at) if target.wanted == Some(true) => Some(at),
             _ => None,
         };
         self.targets.values().filter_map(due).min()
+    }
+
+    /// Where the targets of this tick are. Those that aren't wanted have no probes and no place, nor have
+    /// those whose names are awaited: series must not change their labels.
+    fn place_targets(&mut self) -> BTreeMap<u32, Place> {
+        self.placement.begin();
+        let mut places = BTreeMap::new();
+        for (pid, target) in &mut self.targets {
+            let place = place(target, &mut self.placement, &self.options.filter);
+            match target.wanted {
+                Some(true) if place.named => _ = places.insert(*pid, place),
+                Some(false) if matches!(target.probing, Probing::On(_)) => {
+                    // Its name came late, and is one that isn't wanted.
+                    let last = self.prober.detach(target.slot, false);
+                    target.close(&last, &mut self.ledger);
+                    target.probing = Probing::Due(Instant::now());
+                }
+                _ => {}
+            }
+        }
+        places
     }
 
     /// Takes one snapshot of every target and reads every cgroup.
@@ -293,7 +333,8 @@ impl Pipeline {
         let now = Instant::now();
         let interval = self.last_tick.replace(now).map(|last| now - last);
         let before = self.prober.counts();
-        let pids: Vec<u32> = self.targets.keys().copied().collect();
+        let places = self.place_targets();
+        let pids: Vec<u32> = places.keys().copied().collect();
         let mut snapshots = HashMap::new();
         for pid in pids {
             let Some(target) = self.targets.get_mut(&pid) else { continue };
@@ -319,17 +360,17 @@ impl Pipeline {
             }
         }
         let after = self.prober.counts();
-        self.placement.begin();
         let mut views = Vec::new();
-        for target in self.targets.values_mut() {
-            let digest = match snapshots.remove(&target.identity.pid) {
+        for (pid, place) in &places {
+            let Some(target) = self.targets.get_mut(pid) else { continue };
+            let digest = match snapshots.remove(pid) {
                 Some(Ok(snapshot)) => {
                     Ok(digest(target, &mut self.worker, &self.options, &snapshot, &before, &after))
                 }
                 Some(Err(reason)) => Err(Some(reason)),
                 None => Err(None),
             };
-            let mut view = target_view(target, digest, &mut self.placement, &mut self.ledger);
+            let mut view = target_view(target, digest, place, &mut self.placement, &mut self.ledger);
             // Without names, of a snapshot, it is all booked with the next one.
             if let Some(samples) = after.samples(target.slot).filter(|_| view.goroutines.is_some()) {
                 let (on_cpu, used) =
@@ -339,10 +380,11 @@ impl Pipeline {
             }
             views.push(view);
         }
+        let lookups = self.placement.lookups();
         let mut view = View {
             taken_at: SystemTime::now(),
             interval,
-            observer: self.own.view(&mut self.prober, &views),
+            observer: ObserverView { container_lookups: lookups, ..self.own.view(&mut self.prober, &views) },
             targets: views,
             cgroups: self.placement.finish(),
             totals: self.ledger.totals(now),
@@ -351,6 +393,14 @@ impl Pipeline {
         view.findings = diagnose::diagnose(&view, &self.options.thresholds);
         view
     }
+}
+
+/// Notes who a target belongs to, and whether it is to be observed.
+fn place(target: &mut Target, placement: &mut Placement, filter: &Filter) -> Place {
+    let place = placement.find(target.identity.pid);
+    target.workload.owner = place.owner.clone();
+    target.wanted = filter.wants(&target.workload, place.named);
+    place
 }
 
 /// A target's part of this tick.
@@ -378,11 +428,10 @@ fn digest(
 fn target_view(
     target: &mut Target,
     digest: Result<Digest, Option<Arc<str>>>,
+    place: &Place,
     placement: &mut Placement,
     ledger: &mut Ledger,
 ) -> TargetView {
-    let place = placement.of(target.identity.pid);
-    target.workload.owner = place.owner;
     let (state, reason) = match (&digest, &target.probing) {
         (Err(reason), _) => (TargetState::Unreadable, reason.clone()),
         (Ok(_), Probing::Refused(reason)) => (TargetState::SnapshotOnly, Some(reason.clone())),
@@ -394,8 +443,11 @@ fn target_view(
         process: target.workload.process.clone(),
         exe: target.exe.clone(),
         owner: target.workload.owner.clone(),
-        cgroup_path: place.path,
-        cgroup: place.index,
+        cgroup_path: place.path.clone(),
+        cgroup: placement.read(place),
+        container_id: place.group.container.as_ref().map(|container| container.id.clone()),
+        slice: place.group.slice.clone(),
+        inner_pid: target.inner_pid,
         go_version: target.go_version.clone(),
         state,
         reason,

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::output::{self, Format};
-use super::pid;
+use super::{names, pid};
 use crate::export::{json, text};
 use crate::model::view::View;
 use crate::pipeline::{Options, Pipeline};
@@ -33,6 +33,8 @@ pub(super) struct Arguments {
     /// Count by snapshots only: put nothing into the process
     #[arg(long)]
     no_probes: bool,
+    #[command(flatten)]
+    names: names::NameArguments,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -41,10 +43,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         only: Some(arguments.pid),
         probes: !arguments.no_probes,
         settle: Duration::ZERO,
+        names: arguments.names.options(),
         ..Options::default()
     });
     pipeline.scan();
     pipeline.attach_due(Instant::now() + Duration::from_secs(60));
+    pipeline.await_names(names::PATIENCE);
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(watch(arguments, pipeline))
 }
 

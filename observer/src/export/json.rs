@@ -17,6 +17,9 @@ use crate::text::printable;
 pub struct ListRow<'a> {
     /// Process id.
     pub pid: u32,
+    /// Process id in its own PID namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inner_pid: Option<u32>,
     /// When the process started, seconds since the epoch.
     pub start_time: f64,
     /// Base name of the executable.
@@ -58,6 +61,12 @@ pub struct ListRow<'a> {
     /// systemd unit, or the cgroup's own name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<Cow<'a, str>>,
+    /// systemd slice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Cow<'a, str>>,
+    /// Id of the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<Cow<'a, str>>,
 }
 
 /// One target after one interval, as `observer attach --output json` prints it in a line.
@@ -250,6 +259,7 @@ fn row<'a>(view: &'a View, target: &'a TargetView) -> ListRow<'a> {
     let memory = cgroup.and_then(|cgroup| cgroup.memory.as_ref());
     ListRow {
         pid: target.pid,
+        inner_pid: target.inner_pid,
         start_time: target.start_time,
         process: printable(&target.process),
         exe: printable(&target.exe),
@@ -265,6 +275,8 @@ fn row<'a>(view: &'a View, target: &'a TargetView) -> ListRow<'a> {
         pod: safe(&target.owner.pod),
         container: safe(&target.owner.container),
         unit: safe(&target.owner.unit),
+        slice: safe(&target.slice),
+        container_id: safe(&target.container_id),
     }
 }
 

@@ -39,6 +39,8 @@ type Label = (Arc<str>, Arc<str>);
 #[derive(Debug)]
 pub struct Ledger {
     max_series: usize,
+    /// For all workloads together.
+    max_node: usize,
     accounts: BTreeMap<Workload, Account>,
 }
 
@@ -60,15 +62,19 @@ struct Series {
 }
 
 impl Ledger {
-    /// At most `max_series` callsites of a workload have series of their own.
+    /// At most `max_series` callsites of a workload have series of their own, and `max_node` of all.
     #[must_use]
-    pub const fn new(max_series: usize) -> Self {
-        Self { max_series, accounts: BTreeMap::new() }
+    pub const fn new(max_series: usize, max_node: usize) -> Self {
+        Self { max_series, max_node, accounts: BTreeMap::new() }
     }
 
     /// Notes which callsites of a process there are, most goroutines first, and marks those with series.
     pub fn admit(&mut self, workload: &Workload, callsites: &mut [CallsiteView], now: Instant) {
-        let max_series = self.max_series;
+        let own = |account: &Account| account.series.values().filter(|series| series.admitted).count();
+        let all: usize = self.accounts.values().map(own).sum();
+        let own = self.accounts.get(workload).map_or(0, own);
+        // What the others leave; a workload keeps the series that it has.
+        let max_series = self.max_series.min(own + self.max_node.saturating_sub(all));
         let account = self.account(workload, now);
         for callsite in callsites {
             let label = (callsite.created_by.clone(), callsite.entry.clone());
@@ -208,7 +214,7 @@ mod tests {
     /// What two processes of one workload count adds up, and stays when one of them is gone.
     #[test]
     fn totals_outlive_processes() {
-        let (mut ledger, now) = (Ledger::new(2), Instant::now());
+        let (mut ledger, now) = (Ledger::new(2, 100), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5)], now);
         book(&mut ledger, "a", 3, now);
         book(&mut ledger, "a", 4, now);
@@ -219,7 +225,7 @@ mod tests {
     /// Without probes nothing is booked, and there is no counter, not even one that is 0.
     #[test]
     fn no_totals_without_probes() {
-        let (mut ledger, now) = (Ledger::new(2), Instant::now());
+        let (mut ledger, now) = (Ledger::new(2, 100), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5)], now);
         assert_eq!(created(&mut ledger, now), (vec![], None));
     }
@@ -242,7 +248,7 @@ mod tests {
     /// smallest one, and no total ever falls.
     #[test]
     fn series_are_taken_over() {
-        let (mut ledger, now) = (Ledger::new(1), Instant::now());
+        let (mut ledger, now) = (Ledger::new(1, 100), Instant::now());
         let mut callsites = [callsite("a", 5), callsite("b", 4)];
         ledger.admit(&workload(), &mut callsites, now);
         assert_eq!(callsites.each_ref().map(|callsite| callsite.own_series), [true, false]);
@@ -255,5 +261,25 @@ mod tests {
         book(&mut ledger, "b", 2, now);
         book(&mut ledger, "a", 1, now);
         assert_eq!(created(&mut ledger, now), (vec![("b".to_owned(), 2)], Some(11)));
+    }
+
+    /// All workloads together stay within the limit of the machine; the series of one that ended are free again
+    /// when its totals are forgotten.
+    #[test]
+    fn the_machine_has_a_limit() {
+        let (mut ledger, now) = (Ledger::new(2, 3), Instant::now());
+        let admitted = |ledger: &mut Ledger, process: &str, now| {
+            let workload = Workload { owner: Owner::default(), process: process.into() };
+            let mut callsites = [callsite("a", 5), callsite("b", 4)];
+            ledger.admit(&workload, &mut callsites, now);
+            callsites.map(|callsite| callsite.own_series)
+        };
+        assert_eq!(admitted(&mut ledger, "p", now), [true, true]);
+        assert_eq!(admitted(&mut ledger, "q", now), [true, false]);
+        assert_eq!(admitted(&mut ledger, "r", now), [false, false]);
+        assert_eq!(admitted(&mut ledger, "p", now), [true, true]);
+        let later = now + 2 * KEEP;
+        _ = ledger.totals(later);
+        assert_eq!(admitted(&mut ledger, "r", later), [true, true]);
     }
 }

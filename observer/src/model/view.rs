@@ -89,6 +89,8 @@ pub struct TargetView {
     pub pid: u32,
     /// Seconds since the epoch at which the process started.
     pub start_time: f64,
+    /// Process id in its own PID namespace, if that is another one than the observer's.
+    pub inner_pid: Option<u32>,
     /// Base name of the executable, control characters replaced.
     pub process: Arc<str>,
     /// Path of the executable as the kernel shows it, control characters replaced.
@@ -97,6 +99,10 @@ pub struct TargetView {
     pub owner: Owner,
     /// Path of the process's cgroup below its hierarchy's root.
     pub cgroup_path: Arc<str>,
+    /// Id of the container that it is in.
+    pub container_id: Option<Arc<str>>,
+    /// systemd slice that its cgroup is in.
+    pub slice: Option<Arc<str>>,
     /// Index into [`View::cgroups`], when its cgroup could be read.
     pub cgroup: Option<usize>,
     /// Such as `go1.24.11`; `None` when the binary can't be read.
@@ -308,6 +314,8 @@ pub struct ObserverView {
     pub snapshot_durations: Durations,
     /// Times that a callsite was left without series of its own, since the observer started: never shrinks.
     pub series_folded: u64,
+    /// Questions for the names of containers since the start, by what came.
+    pub container_lookups: BTreeMap<&'static str, u64>,
     /// Feature name → enabled.
     pub features: BTreeMap<&'static str, bool>,
     /// The observer's own CPU time, seconds.

@@ -61,8 +61,12 @@ pub(super) struct Target {
     pub(super) slot: u64,
     /// Seconds since the epoch at which it started.
     pub(super) start_time: f64,
+    /// Its process id in its own PID namespace, if that is another one than ours.
+    pub(super) inner_pid: Option<u32>,
     /// Whose totals its counts are booked to.
     pub(super) workload: Workload,
+    /// Whether it is to be observed; `None` while that depends on a name that is awaited.
+    pub(super) wanted: Option<bool>,
     /// Path of its executable, fit to show.
     pub(super) exe: Arc<str>,
     /// Its Go version, if known.
@@ -123,7 +127,9 @@ impl Target {
             identity,
             slot,
             start_time: process::start_time(&identity),
+            inner_pid: process::inner_pid(identity.pid),
             workload: Workload { owner: Owner::default(), process: safe(base).into() },
+            wanted: Some(true),
             exe: safe(&exe).into(),
             go_version: version.map(|version| safe(version).into()),
             executable: None,

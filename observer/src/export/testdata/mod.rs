@@ -56,6 +56,8 @@ fn leaking(pid: u32, live: u64) -> TargetView {
     target.owner.pod = Some("controller-0".into());
     target.owner.container = Some("manager".into());
     target.cgroup_path = "/kubepods/pod1/c1".into();
+    target.container_id = Some("c1".into());
+    target.inner_pid = Some(1);
     target.cgroup = Some(0);
     target.goroutines = Some(GoroutinesView {
         user: live + 25,
@@ -121,6 +123,7 @@ fn hostile() -> TargetView {
     target.exe = format!("/opt/{HOSTILE}").into();
     target.owner.unit = Some(HOSTILE.into());
     target.cgroup_path = format!("/system.slice/{HOSTILE}").into();
+    target.slice = Some("system.slice".into());
     target.cgroup = Some(1);
     target.state = TargetState::SnapshotOnly;
     target.reason = Some("its Go version has no probe sites".into());
@@ -157,6 +160,9 @@ fn target(pid: u32, process: &str) -> TargetView {
         exe: format!("/usr/bin/{process}").into(),
         owner: Default::default(),
         cgroup_path: "/".into(),
+        container_id: None,
+        slice: None,
+        inner_pid: None,
         cgroup: None,
         go_version: Some("go1.24.11".into()),
         state: TargetState::Observed,
@@ -293,6 +299,7 @@ fn observer() -> ObserverView {
         snapshot_errors: BTreeMap::from([("deadline", 1)]),
         snapshot_durations: durations,
         series_folded: 4,
+        container_lookups: BTreeMap::from([("named", 2), ("failed", 1)]),
         features: BTreeMap::from([("probes", true), ("exec_events", false)]),
         cpu_seconds: 12.5,
         resident_bytes: 20_971_520,
