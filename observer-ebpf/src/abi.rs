@@ -82,11 +82,13 @@ impl Probe {
 pub enum Group {
     /// Goroutines that start and end.
     Lifecycle,
+    /// Goroutines that park, are woken and run again.
+    Waits,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 1] = [Self::Lifecycle];
+    pub const ALL: [Self; 2] = [Self::Lifecycle, Self::Waits];
 }
 
 /// The attach cookie: all a probe must know of its target, so that a hit needs no look-up.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use aya::Ebpf;
@@ -19,29 +20,28 @@ use crate::gobin::sites::Site;
 /// Bits of a slot that the attach cookie holds.
 const SLOT_BITS: u32 = 48;
 
-/// The links of every group of probes in every target, by the target's slot. Dropping a link removes its breakpoint, which takes
-/// the kernel about a tenth of a second each, one after the other.
+/// The links of every group of probes in every target, by the target's slot. Dropping a link removes its
+/// breakpoint, which takes the kernel about a tenth of a second each, one after the other.
 #[derive(Default)]
 pub(super) struct Links {
-    attached: FxHashMap<(u64, Group), Vec<UProbeLink>>,
+    attached: Mutex<FxHashMap<(u64, Group), Removal>>,
     // After the links above: it is waited for when dropped.
-    closer: Closer,
+    closer: Mutex<Closer>,
 }
 
 impl Links {
     /// How many groups are in targets.
     pub(super) fn count(&self) -> usize {
-        self.attached.len()
+        self.attached().len()
     }
 
     pub(super) fn has(&self, slot: u64, group: Group) -> bool {
-        self.attached.contains_key(&(slot, group))
+        self.attached().contains_key(&(slot, group))
     }
 
     /// Puts a probe at every site of the group, or at none.
-    pub(super) fn attach(&mut self, ebpf: &mut Ebpf, target: &Attachment<'_>) -> Result<(), ProbeError> {
-        let key = (target.slot, target.group);
-        if self.attached.contains_key(&key) || target.slot >> SLOT_BITS != 0 {
+    pub(super) fn attach(&self, ebpf: &mut Ebpf, target: &Attachment<'_>) -> Result<(), ProbeError> {
+        if self.has(target.slot, target.group) || target.slot >> SLOT_BITS != 0 {
             return Err(ProbeError::Slot { slot: target.slot });
         }
         if target.group_sites().next().is_none() {
@@ -49,37 +49,65 @@ impl Links {
         }
         let exe = verify::open_executable(target.pid)?;
         target.group_sites().try_for_each(|site| verify::before_attach(&exe, target, site))?;
+        let mut sites: Vec<&Site> = target.group_sites().collect();
+        sites.sort_by_key(|site| !is_seldom_hit(site.probe));
         // An error drops the links made so far.
-        let links: Vec<UProbeLink> = target
-            .group_sites()
-            .map(|site| attach_site(ebpf, &exe, target, site))
-            .collect::<Result<_, _>>()?;
+        let links =
+            sites.into_iter().map(|site| attach_site(ebpf, &exe, target, site)).collect::<Result<_, _>>()?;
+        let links = Removal(links);
         target.group_sites().try_for_each(|site| verify::after_attach(target, site))?;
-        self.attached.insert(key, links);
+        self.attached().insert((target.slot, target.group), links);
         Ok(())
     }
 
-    /// Removes a group's breakpoints; returns when no probe of it runs any more.
-    pub(super) fn detach(&mut self, slot: u64, group: Group) {
-        self.attached.remove(&(slot, group));
+    /// Takes a group's links out of the books; its breakpoints go with the result.
+    pub(super) fn remove(&self, slot: u64, group: Group) -> Option<Removal> {
+        self.attached().remove(&(slot, group))
     }
 
     /// Gives up the links of a target that has ended, without waiting.
-    pub(super) fn forget(&mut self, slot: u64) {
+    pub(super) fn forget(&self, slot: u64) {
         for group in Group::ALL {
-            if let Some(links) = self.attached.remove(&(slot, group)) {
-                self.closer.close(links);
+            if let Some(links) = self.remove(slot, group) {
+                self.closer.lock().unwrap_or_else(PoisonError::into_inner).close(links);
             }
+        }
+    }
+
+    fn attached(&self) -> MutexGuard<'_, FxHashMap<(u64, Group), Removal>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Programs that don't start coroutines all the time hardly ever run into this one.
+const fn is_seldom_hit(probe: Probe) -> bool {
+    matches!(probe, Probe::CreateCoroutine)
+}
+
+/// The links of one group in one target; its breakpoints go when it is finished or dropped.
+pub struct Removal(Vec<UProbeLink>);
+
+impl Removal {
+    /// Removes the breakpoints, those that cost most first; returns when no probe runs any more.
+    pub fn finish(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        while let Some(link) = self.0.pop() {
+            drop(link);
         }
     }
 }
 
 /// Drops links on a thread of its own, which starts with the first ones.
 #[derive(Default)]
-struct Closer(Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)>);
+struct Closer(Option<(Sender<Removal>, JoinHandle<()>)>);
 
 impl Closer {
-    fn close(&mut self, links: Vec<UProbeLink>) {
+    fn close(&mut self, links: Removal) {
         if self.0.is_none() {
             self.0 = start_closer();
         }
@@ -99,11 +127,11 @@ impl Drop for Closer {
     }
 }
 
-fn start_closer() -> Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)> {
-    let (queue, links) = mpsc::channel::<Vec<UProbeLink>>();
+fn start_closer() -> Option<(Sender<Removal>, JoinHandle<()>)> {
+    let (queue, links) = mpsc::channel::<Removal>();
     let thread = thread::Builder::new()
         .name("probe-closer".to_owned())
-        .spawn(move || links.into_iter().for_each(drop));
+        .spawn(move || links.into_iter().for_each(Removal::finish));
     Some((queue, thread.ok()?))
 }
 

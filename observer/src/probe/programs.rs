@@ -1,6 +1,7 @@
 //! The loaded programs and their counters.
 
 use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use aya::programs::RawTracePoint;
@@ -10,7 +11,7 @@ use aya_log::EbpfLogger;
 use log::Log;
 use observer_ebpf::abi::{CallsiteKey, Group, Loss, Probe};
 
-use super::links::{Links, program, program_name};
+use super::links::{Links, Removal, program, program_name};
 use super::refusal::one_line;
 use super::{
     Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, TargetCounts, batch, execs, kernel,
@@ -29,8 +30,9 @@ pub struct Probes {
     counts: MapData,
     hits: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, u64>,
-    logger: Option<EbpfLogger<&'static dyn Log>>,
-    ebpf: Ebpf,
+    logger: Option<Mutex<EbpfLogger<&'static dyn Log>>>,
+    // Attaching waits for the kernel; reading counts and removing probes go on meanwhile.
+    ebpf: Mutex<Ebpf>,
     cpus: usize,
 }
 
@@ -57,14 +59,14 @@ impl Probes {
             let what = program_name(probe);
             loaded.map_err(|error| ProbeError::Load { what, reason: one_line(&error) })?;
         }
-        let logger = if verbose { Some(logger(&mut ebpf)?) } else { None };
+        let logger = if verbose { Some(Mutex::new(logger(&mut ebpf)?)) } else { None };
         Ok(Self {
             links: Links::default(),
             counts: counts_map(&mut ebpf)?,
             hits: array(&mut ebpf, "HITS")?,
             losses: array(&mut ebpf, "LOSSES")?,
             logger,
-            ebpf,
+            ebpf: Mutex::new(ebpf),
             cpus,
         })
     }
@@ -76,8 +78,8 @@ impl Probes {
     ///
     /// # Errors
     /// The target is then as it was. [`ProbeError::Gone`] is normal at any time.
-    pub fn attach(&mut self, target: &Attachment<'_>) -> Result<(), ProbeError> {
-        let attached = self.links.attach(&mut self.ebpf, target);
+    pub fn attach(&self, target: &Attachment<'_>) -> Result<(), ProbeError> {
+        let attached = self.links.attach(&mut self.programs(), target);
         if attached.is_err() && !self.links.has(target.slot, target.group) {
             // Probes that were undone may have counted.
             self.take_counts(target.slot)?;
@@ -92,9 +94,17 @@ impl Probes {
     ///
     /// # Errors
     /// The probes are removed in any case; an error means that the counts could not be read.
-    pub fn detach(&mut self, slot: u64, group: Group) -> Result<TargetCounts, ProbeError> {
-        self.links.detach(slot, group);
+    pub fn detach(&self, slot: u64, group: Group) -> Result<TargetCounts, ProbeError> {
+        if let Some(removal) = self.remove(slot, group) {
+            removal.finish();
+        }
         self.take_counts(slot)
+    }
+
+    /// Begins to remove a group of probes from a target, and leaves the waiting to whoever finishes it.
+    /// `None` if it isn't there.
+    pub fn remove(&self, slot: u64, group: Group) -> Option<Removal> {
+        self.links.remove(slot, group)
     }
 
     /// Returns all that was counted in a target that has ended, without waiting for the kernel to
@@ -102,7 +112,7 @@ impl Probes {
     ///
     /// # Errors
     /// The probes are given up in any case; an error means that the counts could not be read.
-    pub fn forget(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
+    pub fn forget(&self, slot: u64) -> Result<TargetCounts, ProbeError> {
         self.links.forget(slot);
         self.take_counts(slot)
     }
@@ -117,9 +127,9 @@ impl Probes {
     ///
     /// # Errors
     /// [`ProbeError::Map`] if the kernel refuses.
-    pub fn counts(&mut self) -> Result<Counts, ProbeError> {
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
+    pub fn counts(&self) -> Result<Counts, ProbeError> {
+        if let Some(logger) = &self.logger {
+            logger.lock().unwrap_or_else(PoisonError::into_inner).flush();
         }
         let mut counts = Counts::default();
         self.for_each(|key, value| {
@@ -150,19 +160,18 @@ impl Probes {
     ///
     /// # Errors
     /// [`ProbeError::Execs`] with the reason; the probes work without.
-    pub fn watch_execs(&mut self) -> Result<ExecWatch, ProbeError> {
-        let link = execs::attach(self.exec_program()?)?;
-        let map = self.ebpf.take_map("EXECS").ok_or(ProbeError::Object("map EXECS"))?;
+    pub fn watch_execs(&self) -> Result<ExecWatch, ProbeError> {
+        let mut ebpf = self.programs();
+        let link = execs::attach(exec_program(&mut ebpf)?)?;
+        let map = ebpf.take_map("EXECS").ok_or(ProbeError::Object("map EXECS"))?;
         ExecWatch::new(map, link)
     }
 
-    /// The program that reports execs, not loaded yet.
-    pub(super) fn exec_program(&mut self) -> Result<&mut RawTracePoint, ProbeError> {
-        let program = self.ebpf.program_mut("process_exec").and_then(|program| program.try_into().ok());
-        program.ok_or(ProbeError::Object("process_exec"))
+    pub(super) fn programs(&self) -> MutexGuard<'_, Ebpf> {
+        self.ebpf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_counts(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
+    fn take_counts(&self, slot: u64) -> Result<TargetCounts, ProbeError> {
         let mut taken = TargetCounts::default();
         self.for_each(|key, value| {
             if key.slot == slot {
@@ -181,6 +190,12 @@ impl Probes {
     ) -> Result<(), ProbeError> {
         batch::for_each(self.counts.fd().as_fd(), self.cpus, each).map_err(counts_error)
     }
+}
+
+/// The program that reports execs, not loaded yet.
+pub(super) fn exec_program(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ProbeError> {
+    let program = ebpf.program_mut("process_exec").and_then(|program| program.try_into().ok());
+    program.ok_or(ProbeError::Object("process_exec"))
 }
 
 fn counts_error(source: std::io::Error) -> ProbeError {
