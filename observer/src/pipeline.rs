@@ -6,7 +6,7 @@ pub mod daemon;
 pub mod executables;
 mod own;
 mod placement;
-mod probing;
+mod prober;
 pub mod profile;
 mod target;
 mod worker;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use executables::{Executables, Known, Recognised};
 use own::Own;
 use placement::Placement;
-use probing::{Prober, SlotCounts};
+use prober::{Outcome, Prober, Reading, Readings as ProbeReadings, Wanted};
 use target::{Probing, Target};
 use worker::{Failure, Worker};
 
@@ -26,10 +26,11 @@ use crate::diagnose::{self, Thresholds};
 use crate::discover::environment::Environment;
 use crate::discover::exe::Contents;
 use crate::discover::process::{self, Identity};
-use crate::model::history::{Digest, Readings};
+use crate::model::history::{Digest, Probed, Readings};
 use crate::model::ledger::Ledger;
 use crate::model::view::{TargetState, TargetView, View};
 use crate::probe::ExecWatch;
+use crate::probe::governor::Budgets;
 use crate::snapshot::reader::Snapshot;
 
 /// What to observe, and how.
@@ -39,6 +40,8 @@ pub struct Options {
     pub only: Option<u32>,
     /// Whether to put probes into targets.
     pub probes: bool,
+    /// What probes may cost.
+    pub budgets: Budgets,
     /// How long a process must live before probes are put into it: most processes don't.
     pub settle: Duration,
     /// Callsites per target with metric series of their own.
@@ -56,6 +59,7 @@ impl Default for Options {
         Self {
             only: None,
             probes: true,
+            budgets: Budgets::default(),
             settle: Duration::from_secs(1),
             max_callsites: 50,
             patience: Duration::from_secs(2),
@@ -90,7 +94,7 @@ impl Pipeline {
         Self {
             worker: Worker::new(),
             executables: Executables::default(),
-            prober: Prober::new(options.probes),
+            prober: Prober::new(options.probes, options.budgets),
             placement: Placement::new(),
             own: Own::new(options.features),
             ledger: Ledger::new(options.max_callsites),
@@ -134,7 +138,7 @@ impl Pipeline {
         let there: HashSet<u32> = pids.into_iter().collect();
         let gone: Vec<u32> = self.seen.keys().filter(|pid| !there.contains(pid)).copied().collect();
         for pid in gone {
-            self.forget(pid, true);
+            self.forget(pid);
         }
     }
 
@@ -144,13 +148,13 @@ impl Pipeline {
             return;
         }
         let Some(identity) = process::identity(pid) else {
-            self.forget(pid, true);
+            self.forget(pid);
             return;
         };
         if self.seen.get(&pid) == Some(&identity) {
             return;
         }
-        self.forget(pid, false);
+        self.forget(pid);
         let Some((answer, lasting)) = self.recognise(&identity) else {
             self.again.insert(pid);
             return;
@@ -184,15 +188,15 @@ impl Pipeline {
         if let Some(pid) =
             self.targets.values().find(|target| target.slot == slot).map(|target| target.identity.pid)
         {
-            self.forget(pid, true);
+            self.forget(pid);
         }
     }
 
-    fn forget(&mut self, pid: u32, ended: bool) {
+    fn forget(&mut self, pid: u32) {
         self.seen.remove(&pid);
         if let Some(target) = self.targets.remove(&pid) {
             tracing::debug!(pid, process = %target.workload.process, "target has ended");
-            let last = self.prober.detach(target.slot, ended);
+            let last = self.prober.release(target.slot);
             target.close(&last, &mut self.ledger);
         }
     }
@@ -250,25 +254,28 @@ impl Pipeline {
         self.targets.insert(identity.pid, target);
     }
 
-    /// Puts probes into targets that are due, until `until`; the others are due next time.
-    pub fn attach_due(&mut self, until: Instant) {
-        let mut changed = Vec::new();
+    /// Lets probes be put into targets that are due. They come when they come.
+    pub fn admit_due(&mut self) {
+        let now = Instant::now();
         for target in self.targets.values_mut() {
-            let now = Instant::now();
-            if now > until {
-                break;
+            let Some(executable) = &target.executable else { continue };
+            if !matches!(target.probing, Probing::Due(at) if at <= now) {
+                continue;
             }
-            if matches!(target.probing, Probing::Due(at) if at <= now) {
-                self.prober.attach(target);
-                // The kernel goes by the pid, which may be another program's or process's by now.
-                if process::identity(target.identity.pid) != Some(target.identity) {
-                    changed.push(target.identity.pid);
-                }
-            }
+            target.probing = self.prober.admit(Wanted {
+                identity: target.identity,
+                slot: target.slot,
+                executable: executable.clone(),
+                bias: target.bias,
+            });
         }
-        for pid in changed {
-            self.look_at(pid);
-        }
+    }
+
+    /// Lets probes be put into targets that are due, and waits until they are there or can't be, at most
+    /// until `until`.
+    pub fn attach_due(&mut self, until: Instant) {
+        self.admit_due();
+        self.prober.await_first(until);
     }
 
     /// When the next target is due for probes.
@@ -288,7 +295,7 @@ impl Pipeline {
         }
         let now = Instant::now();
         let interval = self.last_tick.replace(now).map(|last| now - last);
-        let before = self.prober.counts();
+        let before = self.prober.read();
         let pids: Vec<u32> = self.targets.keys().copied().collect();
         let mut snapshots = HashMap::new();
         for pid in pids {
@@ -301,7 +308,7 @@ impl Pipeline {
                     self.own.snapshot_taken(snapshot.ended - snapshot.began);
                     snapshots.insert(pid, Ok(snapshot));
                 }
-                Err(("gone", _)) => self.forget(pid, true),
+                Err(("gone", _)) => self.forget(pid),
                 // Another program runs there now: it is looked at anew.
                 Err(("other_program", reason)) => {
                     self.own.snapshot_failed("other_program");
@@ -314,7 +321,8 @@ impl Pipeline {
                 }
             }
         }
-        let after = self.prober.counts();
+        let after = self.prober.read();
+        self.note_outcomes(&after);
         self.placement.begin();
         let mut views = Vec::new();
         for target in self.targets.values_mut() {
@@ -330,7 +338,7 @@ impl Pipeline {
         let mut view = View {
             taken_at: SystemTime::now(),
             interval,
-            observer: self.own.view(&mut self.prober, &views),
+            observer: self.own.view(&self.prober, &views),
             targets: views,
             cgroups: self.placement.finish(),
             totals: self.ledger.totals(now),
@@ -338,6 +346,20 @@ impl Pipeline {
         };
         view.findings = diagnose::diagnose(&view, &self.options.thresholds);
         view
+    }
+
+    /// Learns where probes could not be put.
+    fn note_outcomes(&mut self, readings: &ProbeReadings) {
+        for (pid, target) in &mut self.targets {
+            match readings.of(target.slot).map(|reading| &reading.outcome) {
+                Some(Outcome::Refused(reason)) => target.probing = Probing::Refused(reason.clone()),
+                Some(Outcome::Gone) => {
+                    self.seen.remove(pid);
+                    self.again.insert(*pid);
+                }
+                Some(Outcome::Pending | Outcome::Watched) | None => {}
+            }
+        }
     }
 }
 
@@ -347,18 +369,27 @@ fn digest(
     worker: &mut Worker,
     options: &Options,
     snapshot: &Snapshot,
-    before: &SlotCounts,
-    after: &SlotCounts,
+    before: &ProbeReadings,
+    after: &ProbeReadings,
 ) -> Digest {
-    // Counts that were read before the probes were all in place miss some.
-    let attached = matches!(target.probing, Probing::On(since) if since <= snapshot.began);
-    let counts = if attached { before.of(target.slot).zip(after.of(target.slot)) } else { None };
-    target.learn_names(worker, options.patience, snapshot, counts.map(|(_, after)| after));
+    let probed = before.of(target.slot).zip(after.of(target.slot)).and_then(probed);
+    target.learn_names(worker, options.patience, snapshot, probed.as_ref().map(|probed| probed.after));
     target.history.digest(&Readings {
         snapshot,
-        counts,
+        probed,
         names: &target.names,
         environment: &target.environment,
+    })
+}
+
+/// What probes say about the time of a snapshot.
+fn probed<'a>((before, after): (&'a Reading, &'a Reading)) -> Option<Probed<'a>> {
+    Some(Probed {
+        before: before.counts.as_ref()?,
+        after: after.counts.as_ref()?,
+        unbroken: after.unbroken.filter(|_| before.unbroken == after.unbroken),
+        exact: after.exact,
+        groups: &after.groups,
     })
 }
 

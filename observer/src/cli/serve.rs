@@ -27,6 +27,8 @@ pub(super) struct Arguments {
     /// Count by snapshots only: put nothing into any process
     #[arg(long)]
     no_probes: bool,
+    #[command(flatten)]
+    budget: super::budget::Arguments,
     /// Change from which number on something is a finding, as `pids_share=0.9`
     #[arg(long = "threshold", value_name = "NAME=VALUE", value_parser = threshold)]
     thresholds: Vec<(String, f64)>,
@@ -75,6 +77,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let options = Options {
         probes: !arguments.no_probes,
+        budgets: arguments.budget.budgets(),
         max_callsites: arguments.max_callsites,
         features: true,
         thresholds: thresholds(&arguments.thresholds)?,

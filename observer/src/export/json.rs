@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use super::rates::cpu_rates;
-use crate::model::view::{CallsiteView, CgroupView, Limit, ProbesView, TargetView, View};
+use crate::model::view::{CallsiteView, CgroupView, GroupView, Limit, ProbesView, TargetView, View};
 use crate::text::printable;
 
 /// One Go process, as `observer list --output json` prints it.
@@ -193,8 +193,28 @@ pub struct Probes {
     pub created_total: u64,
     /// Ends.
     pub exited_total: u64,
-    /// Goroutines by which probes and the newest snapshot disagree.
-    pub drift: u64,
+    /// Whether the counts are partly estimates, because probes came and went.
+    pub estimated: bool,
+    /// Goroutines by which probes and the newest snapshot disagree; absent while probes come and go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<u64>,
+    /// Where each group of probes stands.
+    pub groups: Vec<ProbeGroup>,
+}
+
+/// One group of probes.
+#[derive(Debug, Serialize)]
+pub struct ProbeGroup {
+    /// `lifecycle` (starts and ends of goroutines) or `waits`.
+    pub probe: &'static str,
+    /// `trial`, `on`, `windows` or `off`.
+    pub state: &'static str,
+    /// Share of the last minute in which the probes were in the process.
+    pub coverage_ratio: f64,
+    /// Share of one CPU that they cost the process.
+    pub overhead_ratio: f64,
+    /// CPU time that they have cost it so far.
+    pub cost_seconds: f64,
 }
 
 /// The rows of `observer list`, in the view's order.
@@ -271,7 +291,25 @@ impl<'a> From<&'a CallsiteView> for Callsite<'a> {
 
 impl From<&ProbesView> for Probes {
     fn from(probes: &ProbesView) -> Self {
-        Self { created_total: probes.created, exited_total: probes.exited, drift: probes.drift }
+        Self {
+            created_total: probes.created,
+            exited_total: probes.exited,
+            estimated: probes.estimated,
+            drift: probes.drift,
+            groups: probes.groups.iter().map(ProbeGroup::from).collect(),
+        }
+    }
+}
+
+impl From<&GroupView> for ProbeGroup {
+    fn from(group: &GroupView) -> Self {
+        Self {
+            probe: group.probe,
+            state: group.state,
+            coverage_ratio: group.coverage,
+            overhead_ratio: group.overhead,
+            cost_seconds: group.spent_seconds,
+        }
     }
 }
 

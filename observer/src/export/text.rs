@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 
 use super::rates::cpu_rates;
 use super::{cgroup_of, most_growing};
-use crate::model::view::{CallsiteView, CgroupView, GoroutinesView, TargetView, View};
+use crate::model::view::{CallsiteView, CgroupView, GoroutinesView, ProbesView, TargetView, View};
 use crate::text::{bytes, duration, printable};
 
 /// Wait reasons of one callsite that have room in a row.
@@ -173,13 +173,39 @@ fn header(previous: Option<&View>, view: &View, target: &TargetView) -> String {
         resource_line(&mut text, cgroup);
     }
     if let Some(probes) = &target.probes {
-        _ = writeln!(
-            text,
-            "probes: {} created, {} ended since attach; {} off the snapshot",
-            probes.created, probes.exited, probes.drift
-        );
+        probe_lines(&mut text, probes);
     }
     text
+}
+
+fn probe_lines(text: &mut String, probes: &ProbesView) {
+    let about = if probes.estimated { "about " } else { "" };
+    _ = write!(
+        text,
+        "probes: {about}{} created, {about}{} ended since attach",
+        probes.created, probes.exited
+    );
+    _ = match probes.drift {
+        Some(drift) => writeln!(text, "; {drift} off the snapshot"),
+        None => writeln!(text),
+    };
+    for group in &probes.groups {
+        _ = writeln!(
+            text,
+            "{} probes: {}; in it for {} % of the last minute; cost {} % of one CPU, {:.2} s so far",
+            group.probe,
+            group.decision,
+            percent(group.coverage),
+            percent(group.overhead),
+            group.spent_seconds
+        );
+    }
+}
+
+/// With two digits that say something.
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent >= 10.0 || percent == 0.0 { format!("{percent:.0}") } else { format!("{percent:.2}") }
 }
 
 fn goroutine_lines(text: &mut String, counts: &GoroutinesView) {

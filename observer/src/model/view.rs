@@ -185,13 +185,35 @@ impl Source {
 /// What probes say about one target.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProbesView {
-    /// Creations seen since attach, user and system.
+    /// Creations since attach, user and system.
     pub created: u64,
-    /// Exits seen since attach.
+    /// Exits since attach.
     pub exited: u64,
     /// Goroutines by which base + created − exited misses the newest snapshot, summed over callsites,
-    /// after allowing for what happened while the snapshot was taken. 0 when both engines agree.
-    pub drift: u64,
+    /// after allowing for what happened while the snapshot was taken. 0 when both engines agree; `None` while
+    /// probes come and go, so that counts are estimates.
+    pub drift: Option<u64>,
+    /// Whether probes were missing at some time since attach, so that counts are partly estimates.
+    pub estimated: bool,
+    /// Where each group of probes stands.
+    pub groups: Vec<GroupView>,
+}
+
+/// One group of probes in one target.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GroupView {
+    /// `lifecycle` or `waits`.
+    pub probe: &'static str,
+    /// `trial`, `on`, `windows` or `off`.
+    pub state: &'static str,
+    /// The same in words, with numbers.
+    pub decision: Arc<str>,
+    /// Share of the last minute in which the probes were in the target.
+    pub coverage: f64,
+    /// Share of one CPU that they cost the target, over about half a minute.
+    pub overhead: f64,
+    /// CPU time that they have cost it so far, seconds.
+    pub spent_seconds: f64,
 }
 
 /// One `go` statement.

@@ -25,7 +25,7 @@ const MAX_NAMES: usize = 16 << 10;
 /// Longest text of a target that is kept.
 const MAX_TEXT: usize = 256;
 
-/// Whether probes are in a target.
+/// Whether probes are wanted in a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Probing {
     /// They are not wanted.
@@ -34,8 +34,8 @@ pub(super) enum Probing {
     Unproven,
     /// They will be put there at this time, unless the process ends before.
     Due(Instant),
-    /// They count, since this time.
-    On(Instant),
+    /// They come and go as their cost allows.
+    Admitted,
     /// They can't be put there: why, in one sentence.
     Refused(Arc<str>),
 }
@@ -71,8 +71,6 @@ pub(super) struct Target {
     pub(super) bias: u64,
     /// Whether probes are in it.
     pub(super) probing: Probing,
-    /// How often putting probes into it failed in a way that may pass.
-    pub(super) failed_attempts: u32,
     /// What it did so far.
     pub(super) history: History,
     /// What its environment said when it started.
@@ -125,7 +123,6 @@ impl Target {
             executable: None,
             bias: 0,
             probing: Probing::Off,
-            failed_attempts: 0,
             history: History::default(),
             environment: Environment::default(),
             names: FxHashMap::default(),

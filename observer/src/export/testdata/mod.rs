@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::model::view::{
-    CallsiteView, CgroupView, CpuView, Durations, Evidence, Fact, Finding, GoroutinesView, HugePages, Io,
-    Limit, Memory, MemoryEvents, ObserverView, Pids, Pressure, ProbesView, RuntimeView, SeriesView, Severity,
-    Source, Stall, TargetState, TargetView, Throttling, TotalsView, View,
+    CallsiteView, CgroupView, CpuView, Durations, Evidence, Fact, Finding, GoroutinesView, GroupView,
+    HugePages, Io, Limit, Memory, MemoryEvents, ObserverView, Pids, Pressure, ProbesView, RuntimeView,
+    SeriesView, Severity, Source, Stall, TargetState, TargetView, Throttling, TotalsView, View,
 };
 pub(crate) use crate::testing::assert_golden;
 
@@ -77,9 +77,36 @@ fn leaking(pid: u32, live: u64) -> TargetView {
         threads: Some(71),
         run_queue_goroutines: Some(2),
     });
-    target.probes = Some(ProbesView { created: 190_100, exited: 6_333, drift: 2 });
+    target.probes = Some(ProbesView {
+        created: 190_100,
+        exited: 6_333,
+        drift: (pid == 4242).then_some(2),
+        estimated: pid != 4242,
+        groups: vec![if pid == 4242 { always_on() } else { in_windows() }],
+    });
     target.callsites = vec![leak(live), busy(), folded("main.serve", 3), folded("main.(*pool).grow", 2)];
     target
+}
+
+fn always_on() -> GroupView {
+    GroupView {
+        probe: "lifecycle",
+        state: "on",
+        decision: "always on".into(),
+        coverage: 1.0,
+        overhead: 0.0031,
+        spent_seconds: 1.25,
+    }
+}
+
+fn in_windows() -> GroupView {
+    GroupView {
+        state: "windows",
+        decision: "on for 120 ms every 9.6 s".into(),
+        coverage: 0.0125,
+        overhead: 0.0097,
+        ..always_on()
+    }
 }
 
 /// What the two leaking processes, and some that have ended, created.

@@ -25,7 +25,7 @@ enum Phase {
     Outside { since: Instant, not_before: Instant },
     Entering,
     Inside { since: Instant, until: Option<Instant> },
-    Leaving { since: Instant, entered: Instant },
+    Leaving { since: Instant },
 }
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Account {
     pub(super) fn leaving(&mut self, now: Instant) {
         if let Phase::Inside { since, .. } = self.phase {
             self.last_length = Some(now.saturating_duration_since(since));
-            self.phase = Phase::Leaving { since: now, entered: since };
+            self.phase = Phase::Leaving { since: now };
         }
     }
 

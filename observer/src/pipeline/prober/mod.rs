@@ -1,0 +1,196 @@
+//! The probes of all targets: a thread of its own decides when they are where, and counts.
+//!
+//! What waits for the kernel (a tenth of a second for each breakpoint that goes) is on other threads again, so
+//! that a target whose probes cost too much is noticed at once, and neither a tick nor a scrape waits.
+
+mod attacher;
+mod commands;
+mod thread;
+mod watched;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use observer_ebpf::abi::{Group, Loss, Probe};
+
+use super::executables::Executable;
+use super::target::Probing;
+use crate::gobin::Layouts;
+use crate::model::history::Counts;
+use crate::probe::governor::{Budget, Budgets};
+use crate::probe::{self, ExecWatch, Probes};
+
+use commands::Message;
+pub(super) use commands::{Outcome, Reading, Readings, Wanted};
+
+/// How long the thread may take to answer. It answers between two looks at the counts.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How often somebody who waits for probes looks whether they are there.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Loads the programs and talks to the thread; without probes it refuses everything with one reason.
+pub(super) struct Prober {
+    state: Result<Loaded, Probing>,
+}
+
+struct Loaded {
+    probes: Arc<Probes>,
+    budgets: Budgets,
+    /// Started with the first target: most commands look at none.
+    thread: Option<Running>,
+}
+
+/// It ends when this is dropped, and leaves no probe behind.
+struct Running {
+    messages: Sender<Message>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Prober {
+    /// Loads the programs if probes are wanted.
+    pub(super) fn new(wanted: bool, budgets: Budgets) -> Self {
+        if !wanted || budgets.target == Budget::Off || budgets.node == Budget::Off {
+            return Self { state: Err(Probing::Off) };
+        }
+        let loaded = Probes::load(&probe::Options::default()).map_err(|error| {
+            tracing::warn!(%error, "probes are off: goroutines are counted by snapshots only (see `observer check`)");
+            Probing::Refused(error.to_string().into())
+        });
+        Self { state: loaded.map(|probes| Loaded { probes: Arc::new(probes), budgets, thread: None }) }
+    }
+
+    /// Whether and when probes will be put into processes that run an executable.
+    pub(super) fn plan(&self, executable: &Executable, at: Instant) -> Probing {
+        match &self.state {
+            Err(refusal) => refusal.clone(),
+            Ok(_) => {
+                let sites = &executable.binary.sites;
+                match executable.binary.layouts {
+                    _ if !sites.complete() => Probing::Refused(sites.missing.join("; ").into()),
+                    Layouts::Measured(_) => Probing::Due(at),
+                    Layouts::Tried(..) => Probing::Unproven,
+                }
+            }
+        }
+    }
+
+    /// Watches a target from now on.
+    pub(super) fn admit(&mut self, wanted: Wanted) -> Probing {
+        let Ok(loaded) = &mut self.state else { return Probing::Off };
+        match loaded.running() {
+            Ok(running) => {
+                running.messages.send(Message::Admit(Box::new(wanted))).ok();
+                Probing::Admitted
+            }
+            Err(error) => Probing::Refused(format!("no thread for probes: {error}").into()),
+        }
+    }
+
+    /// Takes the probes out of a target that has ended or runs another program; returns its last counts.
+    pub(super) fn release(&self, slot: u64) -> Counts {
+        self.ask(|answer| Message::Release { slot, answer }).unwrap_or_default()
+    }
+
+    /// What is known of all targets.
+    pub(super) fn read(&self) -> Readings {
+        self.ask(Message::Read).unwrap_or_default()
+    }
+
+    /// Waits until it is known of every target whether probes can be put into it, or until a time.
+    pub(super) fn await_first(&self, until: Instant) {
+        while Instant::now() < until && self.read().is_anything_pending() {
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Hits by probe and losses by reason, over all targets.
+    pub(super) fn totals(&self) -> (BTreeMap<&'static str, u64>, BTreeMap<&'static str, u64>) {
+        let Ok(Loaded { probes, .. }) = &self.state else { return Default::default() };
+        let hits = probes
+            .hits()
+            .map(|hits| hits.into_iter().map(|(probe, count)| (probe_name(probe), count)).collect());
+        let losses = probes
+            .losses()
+            .map(|losses| losses.into_iter().map(|(loss, count)| (loss_name(loss), count)).collect());
+        (hits.unwrap_or_default(), losses.unwrap_or_default())
+    }
+
+    /// Processes that `exec`, if the kernel tells.
+    pub(super) fn watch_execs(&self) -> Option<ExecWatch> {
+        let probes = &self.state.as_ref().ok()?.probes;
+        probes
+            .watch_execs()
+            .inspect_err(|error| tracing::warn!(%error, "new processes are found by scanning only"))
+            .ok()
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(mpsc::SyncSender<T>) -> Message) -> Option<T> {
+        let running = self.state.as_ref().ok()?.thread.as_ref()?;
+        let (answer, answered) = mpsc::sync_channel(1);
+        running.messages.send(question(answer)).ok()?;
+        answered.recv_timeout(ANSWER).ok()
+    }
+}
+
+impl Loaded {
+    fn running(&mut self) -> std::io::Result<&Running> {
+        match &mut self.thread {
+            Some(running) => Ok(running),
+            thread => {
+                let (messages, inbox) = mpsc::channel();
+                Ok(thread.insert(self::start(self.probes.clone(), self.budgets, messages, inbox)?))
+            }
+        }
+    }
+}
+
+fn start(
+    probes: Arc<Probes>,
+    budgets: Budgets,
+    messages: Sender<Message>,
+    inbox: Receiver<Message>,
+) -> std::io::Result<Running> {
+    let outbox = messages.clone();
+    let thread = std::thread::Builder::new()
+        .name("observer-probes".to_owned())
+        .spawn(move || thread::run(probes, budgets, outbox, &inbox))?;
+    Ok(Running { messages, thread: Some(thread) })
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It fails only when the thread has ended already.
+        self.messages.send(Message::Stop).ok();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// A group's name in metrics and JSON.
+const fn group_name(group: Group) -> &'static str {
+    match group {
+        Group::Lifecycle => "lifecycle",
+        Group::Waits => "waits",
+    }
+}
+
+const fn probe_name(probe: Probe) -> &'static str {
+    match probe {
+        Probe::Create => "create",
+        Probe::CreateCoroutine => "create_coroutine",
+        Probe::Exit => "exit",
+    }
+}
+
+const fn loss_name(loss: Loss) -> &'static str {
+    match loss {
+        Loss::CountsFull => "counts_full",
+        Loss::CountsNoMemory => "counts_no_memory",
+        Loss::DescriptorUnreadable => "descriptor_unreadable",
+        Loss::ExecsFull => "execs_full",
+    }
+}

@@ -1,0 +1,129 @@
+//! One target, as the probes' thread knows it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use observer_ebpf::abi::Group;
+
+use super::commands::{Outcome, Wanted};
+use crate::discover::process;
+use crate::model::estimate::{self, Estimate};
+use crate::model::history::{Counted, Counts};
+use crate::probe::{ProbeError, TargetCounts};
+use crate::snapshot::census::CallsiteKey;
+
+/// How often putting probes into a target is tried again when the reason may pass.
+const MAX_ATTEMPTS: u32 = 3;
+
+pub(super) struct Watched {
+    pub(super) wanted: Arc<Wanted>,
+    pub(super) outcome: Outcome,
+    pub(super) estimate: Estimate,
+    /// Hits that were charged, by group.
+    charged: BTreeMap<Group, u64>,
+    cpu: Option<(Instant, f64)>,
+    attempts: u32,
+    /// Names of the decisions that were logged.
+    pub(super) logged: BTreeMap<Group, &'static str>,
+}
+
+/// What a failure to attach means.
+pub(super) enum Failed {
+    /// It is tried again.
+    Again,
+    /// It isn't.
+    Never,
+}
+
+impl Watched {
+    pub(super) fn new(wanted: Wanted) -> Self {
+        Self {
+            wanted: Arc::new(wanted),
+            outcome: Outcome::Pending,
+            estimate: Estimate::default(),
+            charged: BTreeMap::new(),
+            cpu: None,
+            attempts: 0,
+            logged: BTreeMap::new(),
+        }
+    }
+
+    /// Groups that have sites in what it runs.
+    pub(super) fn groups(&self) -> impl Iterator<Item = Group> + use<> {
+        let sites = &self.wanted.executable.binary.sites.found;
+        let has = |group: &Group| sites.iter().any(|site| site.probe.group() == *group);
+        Group::ALL.into_iter().filter(has).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Hits of a group since it was asked last.
+    pub(super) fn new_hits(&mut self, group: Group, counts: &TargetCounts) -> u64 {
+        let hits = hits(group, counts);
+        hits.saturating_sub(self.charged.insert(group, hits).unwrap_or(0))
+    }
+
+    /// CPUs that it kept busy since it was asked last.
+    pub(super) fn busy(&mut self, now: Instant) -> f64 {
+        let Some(cpu) = self.cpu_seconds() else { return 1.0 };
+        match self.cpu.replace((now, cpu)) {
+            Some((before, cpu_before)) if now > before => (cpu - cpu_before) / (now - before).as_secs_f64(),
+            _ => 1.0,
+        }
+    }
+
+    fn cpu_seconds(&self) -> Option<f64> {
+        process::cpu_time(self.wanted.identity.pid).map(|time| time.as_secs_f64())
+    }
+
+    /// A reading for the estimate, of counts that were read at `at`; probes have cost `cost` CPU seconds.
+    pub(super) fn reading<'a>(&self, at: Instant, counts: &'a Counts, cost: f64) -> estimate::Reading<'a> {
+        estimate::Reading { at, counts, work: self.cpu_seconds().map(|cpu| cpu - cost), cost }
+    }
+
+    pub(super) fn attached(&mut self) {
+        self.attempts = 0;
+        self.outcome = Outcome::Watched;
+    }
+
+    pub(super) fn failed(&mut self, group: Group, error: &ProbeError) -> Failed {
+        let pid = self.wanted.identity.pid;
+        if may_pass(error) && self.attempts < MAX_ATTEMPTS {
+            tracing::debug!(pid, %error, "probes will be tried again");
+            self.attempts += 1;
+            return Failed::Again;
+        }
+        match error {
+            ProbeError::Gone { .. } => self.outcome = Outcome::Gone,
+            _ => {
+                tracing::info!(pid, %error, "no probes in this target");
+                if group == Group::Lifecycle {
+                    self.outcome = Outcome::Refused(error.to_string().into());
+                }
+            }
+        }
+        Failed::Never
+    }
+}
+
+/// How often the probes of a group ran in a target.
+fn hits(group: Group, counts: &TargetCounts) -> u64 {
+    let of = |counts: &observer_ebpf::abi::CallsiteCounts| match group {
+        Group::Lifecycle => counts.created + counts.exited,
+        Group::Waits => 0,
+    };
+    counts.values().map(of).sum()
+}
+
+/// A process that the kernel is still loading has no code to read yet, and none to keep a breakpoint in.
+const fn may_pass(error: &ProbeError) -> bool {
+    matches!(error, ProbeError::Memory { .. } | ProbeError::NotInstalled { .. })
+}
+
+pub(super) fn by_callsite(counts: &TargetCounts) -> Counts {
+    counts
+        .iter()
+        .map(|(&(gopc, entry), counts)| {
+            (CallsiteKey { gopc, entry }, Counted { created: counts.created, exited: counts.exited })
+        })
+        .collect()
+}
