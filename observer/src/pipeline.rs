@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use executables::{Executables, Known, Recognised};
 use own::Own;
 use placement::Placement;
-use prober::{Outcome, Prober, Reading, Readings as ProbeReadings, Wanted};
+use prober::{Outcome, Prober, Readings as ProbeReadings, TargetReading, Wanted};
 use target::{Probing, Target};
 use worker::{Failure, Worker};
 
@@ -383,7 +383,7 @@ fn digest(
 }
 
 /// What probes say about the time of a snapshot.
-fn probed<'a>((before, after): (&'a Reading, &'a Reading)) -> Option<Probed<'a>> {
+fn probed<'a>((before, after): (&'a TargetReading, &'a TargetReading)) -> Option<Probed<'a>> {
     Some(Probed {
         before: before.counts.as_ref()?,
         after: after.counts.as_ref()?,

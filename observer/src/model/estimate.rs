@@ -4,8 +4,8 @@
 //! window that follows it, and the time after the last window by that one. What happened in the gaps is so an
 //! estimate; without gaps every number is exact.
 //!
-//! A hit slows the target down. A program that runs as fast as it can does less in a window than outside, so a
-//! gap isn't measured by the clock alone, but by the CPU time that the target itself used.
+//! A hit slows the target down: a program that runs as fast as it can does less in a window than outside. So a
+//! gap is measured by a number that the target itself keeps, where there is one, and by the clock otherwise.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,6 +19,11 @@ use crate::snapshot::census::CallsiteKey;
 const REPRESENTATIVE: Duration = Duration::from_secs(1);
 /// Coverage is that of so much of the past.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// By how much the target's own number may be wrong for it to be of use: each processor of the runtime takes
+/// numbers for 16 goroutines at a time.
+const ROUGH: u64 = 1 << 10;
+/// The target's own number is only believed so far: it comes from its memory.
+const MOST_OFF: f64 = 1000.0;
 
 /// One reading of a target.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +32,8 @@ pub struct Reading<'a> {
     pub at: Instant,
     /// What the kernel has counted since the target was admitted, in windows and while they end.
     pub counts: &'a Counts,
-    /// CPU seconds that the target has used for itself: without what probes cost it. `None` if unknown.
-    pub work: Option<f64>,
-    /// CPU seconds that probes have cost it.
-    pub cost: f64,
+    /// A number that the target keeps and that grows with what probes count, up to [`ROUGH`]. `None` if unknown.
+    pub own: Option<u64>,
 }
 
 /// The counts of one target.
@@ -49,12 +52,14 @@ enum Phase {
     Before,
     Window {
         begin: Mark,
-        gap: Option<Gap>,
+        /// The gap before it, unless that is filled in.
+        gap: Option<Span>,
     },
     Gap {
         begin: Mark,
-        /// Counts for each second of the window before.
-        rates: Vec<(CallsiteKey, f64, f64)>,
+        /// The window before it.
+        span: Span,
+        counted: Vec<(CallsiteKey, Counted)>,
     },
 }
 
@@ -62,15 +67,15 @@ enum Phase {
 struct Mark {
     at: Option<Instant>,
     counts: Counts,
-    work: Option<f64>,
-    cost: f64,
+    own: Option<u64>,
 }
 
-/// A gap that is over.
+/// The length of a window or gap.
 #[derive(Debug, Clone, Copy)]
-struct Gap {
+struct Span {
     seconds: f64,
-    work: Option<f64>,
+    /// By how much the target's own number grew.
+    own: Option<u64>,
 }
 
 impl Default for Estimate {
@@ -87,7 +92,7 @@ impl Estimate {
             Phase::Window { .. } => return,
             // The probes came one after the other; what they counted so far is all there is.
             Phase::Before => (Counts::default(), None),
-            Phase::Gap { begin, .. } => (reading.counts.clone(), Some(gap(begin, &reading))),
+            Phase::Gap { begin, .. } => (reading.counts.clone(), Some(span(begin, &reading))),
         };
         self.phase = Phase::Window { begin: Mark { counts, ..mark(&reading) }, gap };
     }
@@ -95,24 +100,21 @@ impl Estimate {
     /// From now on probes are missing.
     pub fn close(&mut self, reading: Reading<'_>) {
         let Phase::Window { begin, .. } = &self.phase else { return };
-        let seconds = seconds_between(begin, &reading).max(1e-3);
-        let rates = increments(&begin.counts, reading.counts)
-            .map(|(key, counted)| (key, counted.created as f64 / seconds, counted.exited as f64 / seconds))
-            .collect();
+        let span = span(begin, &reading);
+        let counted = increments(&begin.counts, reading.counts).collect();
         self.settle(reading);
         self.note_change(reading.at, false);
         self.gaps += 1;
-        self.phase = Phase::Gap { begin: mark(&reading), rates };
+        self.phase = Phase::Gap { begin: mark(&reading), span, counted };
     }
 
     /// The target has ended: what is missing until now is filled in.
     pub fn end(&mut self, reading: Reading<'_>) -> Counts {
         match &self.phase {
-            Phase::Gap { begin, rates } => {
-                let seconds = seconds_between(begin, &reading);
-                for (key, created, exited) in rates {
-                    let total = self.totals.entry(*key).or_default();
-                    *total = (total.0 + created * seconds, total.1 + exited * seconds);
+            Phase::Gap { begin, span: window, counted } => {
+                let weight = times(span(begin, &reading), *window);
+                for (key, counted) in counted {
+                    add(&mut self.totals, *key, *counted, weight);
                 }
             }
             Phase::Window { .. } => self.settle(reading),
@@ -125,7 +127,7 @@ impl Estimate {
     /// The counts so far. They never fall.
     pub fn read(&mut self, reading: Reading<'_>) -> Counts {
         let Phase::Window { begin, gap } = &self.phase else { return rounded(&self.totals) };
-        if gap.is_some() && seconds_between(begin, &reading) >= REPRESENTATIVE.as_secs_f64() {
+        if gap.is_some() && span(begin, &reading).seconds >= REPRESENTATIVE.as_secs_f64() {
             self.settle(reading);
         }
         let Phase::Window { begin, .. } = &self.phase else { return rounded(&self.totals) };
@@ -144,6 +146,12 @@ impl Estimate {
             Phase::Window { gap: None, .. } => Some(self.gaps),
             _ => None,
         }
+    }
+
+    /// Whether [`Self::read`] makes use of the target's own number.
+    #[must_use]
+    pub const fn wants_own_count(&self) -> bool {
+        matches!(self.phase, Phase::Window { gap: Some(_), .. })
     }
 
     /// Whether everything since the beginning was counted.
@@ -193,42 +201,39 @@ impl Estimate {
     /// Adds the window so far, with the gap before it, to the totals.
     fn settle(&mut self, reading: Reading<'_>) {
         let Phase::Window { begin, gap } = &self.phase else { return };
-        let weight = 1.0 + gap.map_or(0.0, |gap| gap_per_window(gap, begin, &reading));
+        let weight = 1.0 + gap.map_or(0.0, |gap| times(gap, span(begin, &reading)));
         for (key, counted) in increments(&begin.counts, reading.counts) {
-            let total = self.totals.entry(key).or_default();
-            total.0 += counted.created as f64 * weight;
-            total.1 += counted.exited as f64 * weight;
+            add(&mut self.totals, key, counted, weight);
         }
         self.phase = Phase::Window { begin: mark(&reading), gap: None };
     }
 }
 
 fn mark(reading: &Reading<'_>) -> Mark {
-    Mark { at: Some(reading.at), counts: reading.counts.clone(), work: reading.work, cost: reading.cost }
+    Mark { at: Some(reading.at), counts: reading.counts.clone(), own: reading.own }
 }
 
-fn gap(begin: &Mark, reading: &Reading<'_>) -> Gap {
-    Gap {
-        seconds: seconds_between(begin, reading),
-        work: begin.work.zip(reading.work).map(|(begin, end)| (end - begin).max(0.0)),
+fn span(begin: &Mark, reading: &Reading<'_>) -> Span {
+    Span {
+        seconds: begin.at.map_or(0.0, |begin| reading.at.saturating_duration_since(begin).as_secs_f64()),
+        own: begin.own.zip(reading.own).map(|(begin, end)| end.saturating_sub(begin)),
     }
 }
 
-/// How many times what happened in a window happened in the gap before it.
-fn gap_per_window(gap: Gap, begin: &Mark, reading: &Reading<'_>) -> f64 {
-    let window = seconds_between(begin, reading).max(1e-3);
-    // No slower than if every hit had held up all of the target, no faster than if none had held up anything.
-    let held_up = (reading.cost - begin.cost).clamp(0.0, window * 0.9);
-    let (least, most) = (gap.seconds / window, gap.seconds / (window - held_up));
-    let by_work = || {
-        let worked = reading.work? - begin.work?;
-        (worked > 0.0).then_some(gap.work? / worked)
+/// How many times what happened in a window happened in a gap.
+fn times(gap: Span, window: Span) -> f64 {
+    let by_clock = gap.seconds / window.seconds.max(1e-3);
+    let by_target = || {
+        let grown = window.own.filter(|grown| *grown >= 10 * ROUGH)?;
+        Some(gap.own? as f64 / grown as f64)
     };
-    by_work().unwrap_or(least).clamp(least, most)
+    by_target().unwrap_or(by_clock).clamp(by_clock / MOST_OFF, by_clock * MOST_OFF)
 }
 
-fn seconds_between(begin: &Mark, reading: &Reading<'_>) -> f64 {
-    begin.at.map_or(0.0, |begin| reading.at.saturating_duration_since(begin).as_secs_f64())
+fn add(totals: &mut FxHashMap<CallsiteKey, (f64, f64)>, key: CallsiteKey, counted: Counted, weight: f64) {
+    let total = totals.entry(key).or_default();
+    total.0 += counted.created as f64 * weight;
+    total.1 += counted.exited as f64 * weight;
 }
 
 fn increments<'a>(
@@ -249,31 +254,27 @@ mod tests {
 
     const KEY: CallsiteKey = CallsiteKey { gopc: 1, entry: 2 };
 
-    /// A target that starts `rate` goroutines for each second of its own CPU time.
+    /// A target that starts so many goroutines a second.
     struct Target {
         estimate: Estimate,
         start: Instant,
         seconds: f64,
         counts: Counts,
-        cost: f64,
-        work: f64,
-        rate: f64,
-        truth: f64,
+        truth: u64,
+        tells: bool,
     }
 
     impl Target {
-        fn new(rate: f64) -> Self {
-            let start = Instant::now();
+        fn new(tells: bool) -> Self {
             let (estimate, counts) = (Estimate::default(), Counts::default());
-            Self { estimate, start, seconds: 0.0, counts, cost: 0.0, work: 0.0, rate, truth: 0.0 }
+            Self { estimate, start: Instant::now(), seconds: 0.0, counts, truth: 0, tells }
         }
 
         fn reading(&self) -> Reading<'_> {
             Reading {
                 at: self.start + Duration::from_secs_f64(self.seconds),
                 counts: &self.counts,
-                work: Some(self.work),
-                cost: self.cost,
+                own: self.tells.then_some(self.truth),
             }
         }
 
@@ -284,17 +285,12 @@ mod tests {
             told
         }
 
-        /// Lets time pass: the target works for a share of it, probes cost another share.
-        fn pass(&mut self, seconds: f64, works: f64, costs: f64, counted: bool) {
-            let created = seconds * works * self.rate;
+        fn pass(&mut self, seconds: f64, rate: f64, counted: bool) {
+            let created = (seconds * rate) as u64;
             self.seconds += seconds;
-            self.work += seconds * works;
-            self.cost += seconds * costs;
             self.truth += created;
             if counted {
-                let total = self.counts.entry(KEY).or_default();
-                total.created += created as u64;
-                total.exited += created as u64;
+                self.counts.entry(KEY).or_default().add(Counted { created, exited: created });
             }
         }
 
@@ -308,11 +304,11 @@ mod tests {
     /// Without gaps every count is exact, and the reconciliation may rely on it.
     #[test]
     fn without_gaps_counts_are_exact() {
-        let mut target = Target::new(1000.0);
+        let mut target = Target::new(true);
         assert_eq!((target.created(), target.estimate.unbroken()), (0, None));
         target.tell(Estimate::open);
         for second in 1..5 {
-            target.pass(1.0, 1.0, 0.0, true);
+            target.pass(1.0, 1000.0, true);
             assert_eq!((target.created(), target.estimate.unbroken()), (second * 1000, Some(0)));
         }
         let now = target.reading().at;
@@ -324,14 +320,14 @@ mod tests {
     /// a twentieth; the tail of a window, where only some probes are in, is not taken for a count.
     #[test]
     fn windows_are_scaled() {
-        let mut target = Target::new(100_000.0);
+        let mut target = Target::new(false);
         let mut before = 0;
         for _ in 0..30 {
             target.tell(Estimate::open);
-            target.pass(0.1, 1.0, 0.0, true);
+            target.pass(0.1, 100_000.0, true);
             target.tell(Estimate::close);
-            target.pass(0.1, 1.0, 0.0, true);
-            target.pass(1.8, 1.0, 0.0, false);
+            target.pass(0.1, 100_000.0, true);
+            target.pass(1.8, 100_000.0, false);
             let now = target.created();
             assert!(now >= before && target.estimate.unbroken().is_none());
             before = now;
@@ -339,38 +335,45 @@ mod tests {
         let now = target.reading().at;
         assert!((target.estimate.coverage(now) - 0.05).abs() < 0.005, "{}", target.estimate.coverage(now));
         let ended = target.tell(|estimate, reading| estimate.end(reading))[&KEY].created as f64;
-        assert!((ended / target.truth - 1.0).abs() < 0.01, "{ended} of {}", target.truth);
+        assert!((ended / target.truth as f64 - 1.0).abs() < 0.01, "{ended} of {}", target.truth);
     }
 
-    /// A program that is held up by its probes does less in a window; one that has time to spare doesn't.
+    /// A program that does a fifth in a window of what it does outside is not underestimated if it tells how
+    /// much it does; one that tells nonsense is believed only so far.
     #[test]
     fn what_probes_hold_up_is_allowed_for() {
-        for (works_in_window, works_outside) in [(0.5, 1.0), (0.3, 0.3)] {
-            let mut target = Target::new(100_000.0);
-            for _ in 0..20 {
-                target.tell(Estimate::open);
-                target.pass(0.1, works_in_window, 0.5, true);
-                target.tell(Estimate::close);
-                target.pass(3.0, works_outside, 0.0, false);
-            }
-            let ended = target.tell(|estimate, reading| estimate.end(reading))[&KEY].created as f64;
-            assert!((ended / target.truth - 1.0).abs() < 0.1, "{ended} of {}", target.truth);
+        let mut target = Target::new(true);
+        for _ in 0..20 {
+            target.tell(Estimate::open);
+            target.pass(0.2, 200_000.0, true);
+            target.tell(Estimate::close);
+            target.pass(3.0, 1_000_000.0, false);
         }
+        target.tell(Estimate::open);
+        target.pass(0.2, 200_000.0, true);
+        let ended = target.tell(|estimate, reading| estimate.end(reading))[&KEY].created as f64;
+        assert!((ended / target.truth as f64 - 1.0).abs() < 0.01, "{ended} of {}", target.truth);
+        target.tell(Estimate::open);
+        target.tell(Estimate::close);
+        target.truth = u64::MAX / 4;
+        target.tell(Estimate::open);
+        target.pass(0.2, 200_000.0, true);
+        let ended = target.tell(|estimate, reading| estimate.end(reading))[&KEY].created as f64;
+        assert!(ended < 1e9, "{ended}");
     }
 
     /// Counts that follow a gap without a break are exact again from then on.
     #[test]
     fn exactness_returns() {
-        let mut target = Target::new(1000.0);
+        let mut target = Target::new(false);
         target.tell(Estimate::open);
-        target.pass(1.0, 1.0, 0.0, true);
+        target.pass(1.0, 1000.0, true);
         target.tell(Estimate::close);
-        target.pass(5.0, 1.0, 0.0, false);
+        target.pass(5.0, 1000.0, false);
         target.tell(Estimate::open);
-        target.pass(2.0, 1.0, 0.0, true);
-        let settled = target.created();
-        assert_eq!((settled, target.estimate.unbroken()), (8000, Some(1)));
-        target.pass(1.0, 1.0, 0.0, true);
+        target.pass(2.0, 1000.0, true);
+        assert_eq!((target.created(), target.estimate.unbroken()), (8000, Some(1)));
+        target.pass(1.0, 1000.0, true);
         assert_eq!((target.created(), target.estimate.unbroken()), (9000, Some(1)));
         assert!(!target.estimate.is_exact());
     }

@@ -57,7 +57,7 @@ pub(in crate::pipeline) enum Outcome {
 
 /// One target at one time.
 #[derive(Debug)]
-pub(in crate::pipeline) struct Reading {
+pub(in crate::pipeline) struct TargetReading {
     /// How far probes came.
     pub(in crate::pipeline) outcome: Outcome,
     /// Counts since the beginning, estimated where probes were missing; `None` before the beginning.
@@ -72,11 +72,11 @@ pub(in crate::pipeline) struct Reading {
 
 /// All targets at one time, by slot.
 #[derive(Debug, Default)]
-pub(in crate::pipeline) struct Readings(pub(super) FxHashMap<u64, Reading>);
+pub(in crate::pipeline) struct Readings(pub(super) FxHashMap<u64, TargetReading>);
 
 impl Readings {
     /// `None` for a target that isn't watched, or if nothing could be read.
-    pub(in crate::pipeline) fn of(&self, slot: u64) -> Option<&Reading> {
+    pub(in crate::pipeline) fn of(&self, slot: u64) -> Option<&TargetReading> {
         self.0.get(&slot)
     }
 

@@ -24,7 +24,7 @@ use crate::probe::governor::{Budget, Budgets};
 use crate::probe::{self, ExecWatch, Probes};
 
 use commands::Message;
-pub(super) use commands::{Outcome, Reading, Readings, Wanted};
+pub(super) use commands::{Outcome, Readings, TargetReading, Wanted};
 
 /// How long the thread may take to answer. It answers between two looks at the counts.
 const ANSWER: Duration = Duration::from_secs(2);

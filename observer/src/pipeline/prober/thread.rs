@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use observer_ebpf::abi::Group;
 
 use super::attacher::{self, Job};
-use super::commands::{Message, Reading, Readings, Wanted};
+use super::commands::{Message, Readings, TargetReading, Wanted};
 use super::group_name;
 use super::watched::{Failed, Watched, by_callsite};
+use crate::model::estimate::Reading;
 use crate::model::history::Counts;
 use crate::model::view::GroupView;
+use crate::pipeline::worker::Worker;
 use crate::probe::governor::{Action, Budgets, Costs, Decision, Governor};
 use crate::probe::{self, Probes, TargetCounts};
 
@@ -41,6 +43,7 @@ pub(super) fn run(probes: Arc<Probes>, budgets: Budgets, outbox: Sender<Message>
         jobs,
         outbox,
         removers: Vec::new(),
+        worker: Worker::new(),
         next: Instant::now(),
     };
     thread.turn(inbox);
@@ -60,6 +63,8 @@ struct Thread {
     outbox: Sender<Message>,
     /// Each waits for the kernel to give up the probes of one group.
     removers: Vec<JoinHandle<()>>,
+    /// Reads targets' memory, which may not answer.
+    worker: Worker,
     next: Instant,
 }
 
@@ -119,8 +124,8 @@ impl Thread {
                 self.governor.entered(slot, group, at);
                 self.governor.charge(slot, group, hits, busy);
                 if group == Group::Lifecycle {
-                    let (cost, counts) = (self.cost(slot), by_callsite(&raw));
-                    self.with(slot, |target| target.estimate.open(target.reading(at, &counts, cost)));
+                    let (counts, own) = (by_callsite(&raw), target.own_count(&mut self.worker));
+                    target.estimate.open(Reading { at, counts: &counts, own });
                 }
                 self.next = self.next.min(at + self.governor.next_step(at));
             }
@@ -166,10 +171,7 @@ impl Thread {
                 Action::Attach { slot, group } => self.attach(slot, group),
                 Action::Detach { slot, group } => {
                     if group == Group::Lifecycle {
-                        let none = TargetCounts::default();
-                        let raw = by_callsite(counts.get(&slot).unwrap_or(&none));
-                        let cost = self.cost(slot);
-                        self.with(slot, |target| target.estimate.close(target.reading(now, &raw, cost)));
+                        self.close(slot, counts.get(&slot), now);
                     }
                     self.remove(slot, group);
                 }
@@ -177,6 +179,14 @@ impl Thread {
         }
         self.log_decisions(now);
         self.next = now + self.governor.next_step(now);
+    }
+
+    /// From now on probes are missing in a target.
+    fn close(&mut self, slot: u64, raw: Option<&TargetCounts>, at: Instant) {
+        let Some(target) = self.targets.get_mut(&slot) else { return };
+        let counts = raw.map(by_callsite).unwrap_or_default();
+        let own = target.own_count(&mut self.worker);
+        target.estimate.close(Reading { at, counts: &counts, own });
     }
 
     fn attach(&mut self, slot: u64, group: Group) {
@@ -202,12 +212,11 @@ impl Thread {
 
     fn release(&mut self, slot: u64) -> Counts {
         let (at, raw) = self.counts_of(slot);
-        let cost = self.cost(slot);
         self.governor.release(slot);
         let Some(mut target) = self.targets.remove(&slot) else { return Counts::default() };
         let counts = by_callsite(&raw);
-        let reading = target.reading(at, &counts, cost);
-        let last = target.estimate.end(reading);
+        // It has ended, or another program runs there: its own count can't be read any more.
+        let last = target.estimate.end(Reading { at, counts: &counts, own: None });
         let before = self.removers.len();
         for group in Group::ALL {
             self.remove(slot, group);
@@ -227,13 +236,12 @@ impl Thread {
     fn read(&mut self) -> Readings {
         let Ok(counts) = self.probes.counts() else { return Readings::default() };
         let (at, none) = (Instant::now(), TargetCounts::default());
-        let costs: BTreeMap<u64, f64> = self.targets.keys().map(|slot| (*slot, self.cost(*slot))).collect();
         let mut readings = Readings::default();
         for (slot, target) in &mut self.targets {
             let raw = by_callsite(counts.get(slot).unwrap_or(&none));
-            let reading = target.reading(at, &raw, costs.get(slot).copied().unwrap_or(0.0));
-            let counts = target.estimate.read(reading);
-            let reading = Reading {
+            let own = target.estimate.wants_own_count().then(|| target.own_count(&mut self.worker)).flatten();
+            let counts = target.estimate.read(Reading { at, counts: &raw, own });
+            let reading = TargetReading {
                 outcome: target.outcome.clone(),
                 counts: target.estimate.began().then_some(counts),
                 unbroken: target.estimate.unbroken(),
@@ -268,17 +276,6 @@ impl Thread {
     fn counts_of(&self, slot: u64) -> (Instant, TargetCounts) {
         let counts = self.probes.counts().ok().and_then(|mut counts| counts.remove(&slot));
         (Instant::now(), counts.unwrap_or_default())
-    }
-
-    /// What all groups have cost a target so far, in CPU seconds.
-    fn cost(&self, slot: u64) -> f64 {
-        Group::ALL.into_iter().map(|group| self.governor.spent(slot, group)).sum()
-    }
-
-    fn with(&mut self, slot: u64, change: impl FnOnce(&mut Watched)) {
-        if let Some(target) = self.targets.get_mut(&slot) {
-            change(target);
-        }
     }
 
     /// Takes all probes out, and waits until the kernel has.

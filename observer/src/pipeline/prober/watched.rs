@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use observer_ebpf::abi::Group;
 
 use super::commands::{Outcome, Wanted};
 use crate::discover::process;
-use crate::model::estimate::{self, Estimate};
+use crate::model::estimate::Estimate;
 use crate::model::history::{Counted, Counts};
+use crate::pipeline::worker::Worker;
 use crate::probe::{ProbeError, TargetCounts};
 use crate::snapshot::census::CallsiteKey;
+use crate::snapshot::memory::{Memory, ProcessMemory};
 
 /// How often putting probes into a target is tried again when the reason may pass.
 const MAX_ATTEMPTS: u32 = 3;
+/// How long reading one word of a target may take.
+const READ: Duration = Duration::from_millis(20);
 
 pub(super) struct Watched {
     pub(super) wanted: Arc<Wanted>,
@@ -24,6 +28,8 @@ pub(super) struct Watched {
     charged: BTreeMap<Group, u64>,
     cpu: Option<(Instant, f64)>,
     attempts: u32,
+    /// Where the number of the goroutine created last is.
+    last_goid: Option<u64>,
     /// Names of the decisions that were logged.
     pub(super) logged: BTreeMap<Group, &'static str>,
 }
@@ -38,7 +44,11 @@ pub(super) enum Failed {
 
 impl Watched {
     pub(super) fn new(wanted: Wanted) -> Self {
+        let binary = &wanted.executable.binary;
+        // `goidgen` is the first field of `schedt` in every version of Go.
+        let last_goid = binary.globals.sched.map(|sched| sched.wrapping_add(wanted.bias));
         Self {
+            last_goid,
             wanted: Arc::new(wanted),
             outcome: Outcome::Pending,
             estimate: Estimate::default(),
@@ -75,9 +85,18 @@ impl Watched {
         process::cpu_time(self.wanted.identity.pid).map(|time| time.as_secs_f64())
     }
 
-    /// A reading for the estimate, of counts that were read at `at`; probes have cost `cost` CPU seconds.
-    pub(super) fn reading<'a>(&self, at: Instant, counts: &'a Counts, cost: f64) -> estimate::Reading<'a> {
-        estimate::Reading { at, counts, work: self.cpu_seconds().map(|cpu| cpu - cost), cost }
+    /// How many goroutines it has created, by its own count: the numbers that it has given out.
+    pub(super) fn own_count(&mut self, worker: &mut Worker) -> Option<u64> {
+        let address = self.last_goid?;
+        let memory = ProcessMemory(self.wanted.identity.pid);
+        match worker.run(READ, move || memory.u64(address)) {
+            Ok(read) => read.ok(),
+            // Memory that doesn't answer is never asked again.
+            Err(_) => {
+                self.last_goid = None;
+                None
+            }
+        }
     }
 
     pub(super) fn attached(&mut self) {

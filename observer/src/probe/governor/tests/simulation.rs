@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use observer_ebpf::abi::Group;
 
+use super::super::costs::COLD;
 use super::super::{Action, Budgets, Costs, Governor};
 
 /// Time advances in steps of this length.
@@ -103,7 +104,7 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(budgets: Budgets, seed: u64) -> Self {
-        let hit = Duration::from_secs_f64(HIT);
+        let hit = Duration::from_secs_f64(HIT / COLD);
         let costs = Costs { hit_alone: hit, hit_crowded: hit, cpus: 4, cycle: Duration::from_millis(1) };
         Self {
             governor: Governor::new(budgets, costs),
