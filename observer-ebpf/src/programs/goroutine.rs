@@ -5,30 +5,20 @@
 //! One hit costs one read of the target's memory and two counters: no event,
 //! no stack walk.
 
-use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::{bpf_get_attach_cookie, bpf_probe_read_user};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
-use observer_ebpf::abi::{CallsiteCounts, CallsiteKey, Cookie, Loss, Probe};
+use observer_ebpf::abi::{CallsiteKey, Loss, Probe};
 
+use super::callsite::{Event, count, count_descriptor};
+use super::context::{cookie, read_user, registers};
 use super::loss::count_loss;
-use crate::maps::{COUNTS, HITS, increment, increment_at};
-
-const E2BIG: i32 = -7;
-const EEXIST: i32 = -17;
-
-/// Which of a callsite's counters a probe increments.
-#[derive(Clone, Copy)]
-enum Event {
-    Created,
-    Exited,
-}
+use crate::maps::{HITS, increment_at};
 
 /// `call runtime.runqput` in `runtime.newproc.func1`, on g0: RBX is the finished new `*g`.
 #[uprobe]
 pub fn goroutine_create(ctx: ProbeContext) -> u32 {
-    count_descriptor(&ctx, Probe::Create, Event::Created, registers(&ctx).rbx);
+    increment_at(&HITS, Probe::Create as u32);
+    count_descriptor(&ctx, cookie(&ctx), Event::Created, registers(&ctx).rbx);
     0
 }
 
@@ -51,73 +41,7 @@ pub fn goroutine_create_coroutine(ctx: ProbeContext) -> u32 {
 /// Behind the stack check of `runtime.gdestroy` (`goexit0` before Go 1.22), on g0: RAX is the ending `*g`.
 #[uprobe]
 pub fn goroutine_exit(ctx: ProbeContext) -> u32 {
-    count_descriptor(&ctx, Probe::Exit, Event::Exited, registers(&ctx).rax);
+    increment_at(&HITS, Probe::Exit as u32);
+    count_descriptor(&ctx, cookie(&ctx), Event::Exited, registers(&ctx).rax);
     0
-}
-
-/// Counts an event of the goroutine whose descriptor is at `g`.
-#[inline(always)]
-fn count_descriptor(ctx: &ProbeContext, probe: Probe, event: Event, g: u64) {
-    increment_at(&HITS, probe as u32);
-    let cookie = cookie(ctx);
-    // gopc, ancestors and startpc follow one another in every version of `struct g`.
-    match read_user::<[u64; 3]>(g.wrapping_add(cookie.gopc_offset())) {
-        Ok([gopc, _ancestors, entry]) => count(ctx, &CallsiteKey { slot: cookie.slot(), gopc, entry }, event),
-        Err(errno) => count_loss(ctx, Loss::DescriptorUnreadable, errno),
-    }
-}
-
-#[inline(always)]
-fn count(ctx: &ProbeContext, key: &CallsiteKey, event: Event) {
-    match counts(key) {
-        Ok(counts) => add(counts, event),
-        Err(E2BIG) => count_loss(ctx, Loss::CountsFull, E2BIG),
-        Err(errno) => count_loss(ctx, Loss::CountsNoMemory, errno),
-    }
-}
-
-/// This CPU's counts of `key`, made when it is new.
-#[inline(always)]
-fn counts(key: &CallsiteKey) -> Result<*mut CallsiteCounts, i32> {
-    if let Some(counts) = COUNTS.get_ptr_mut(key) {
-        return Ok(counts);
-    }
-    // Zeros and NOEXIST: two CPUs that meet here must not undo each other's counts.
-    match COUNTS.insert(key, CallsiteCounts { created: 0, exited: 0 }, BPF_NOEXIST.into()) {
-        Ok(()) | Err(EEXIST) => COUNTS.get_ptr_mut(key).ok_or(EEXIST),
-        Err(errno) => Err(errno),
-    }
-}
-
-#[inline(always)]
-#[allow(unsafe_code, reason = "map values are only reachable by pointer")]
-fn add(counts: *mut CallsiteCounts, event: Event) {
-    // SAFETY: the kernel returned a pointer to this CPU's value, which outlives the program's run.
-    unsafe {
-        match event {
-            Event::Created => increment(&raw mut (*counts).created),
-            Event::Exited => increment(&raw mut (*counts).exited),
-        }
-    }
-}
-
-#[inline(always)]
-#[allow(unsafe_code, reason = "the program's context is a pointer")]
-fn registers(ctx: &ProbeContext) -> &aya_ebpf::bindings::pt_regs {
-    // SAFETY: the kernel passes a valid context for the whole run of the program.
-    unsafe { &*ctx.regs }
-}
-
-#[inline(always)]
-#[allow(unsafe_code, reason = "a kernel helper")]
-fn cookie(ctx: &ProbeContext) -> Cookie {
-    // SAFETY: the context is the one that the kernel passed.
-    Cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })
-}
-
-#[inline(always)]
-#[allow(unsafe_code, reason = "a kernel helper")]
-fn read_user<T>(address: u64) -> Result<T, i32> {
-    // SAFETY: the helper checks the address itself; every T used here is integers only.
-    unsafe { bpf_probe_read_user(address as *const T) }
 }

@@ -6,6 +6,11 @@ use observer_ebpf::abi::Loss;
 
 use crate::maps::{LOSSES, increment_at};
 
+/// A map has no room for another key.
+pub(super) const E2BIG: i32 = -7;
+/// The key is there already.
+pub(super) const EEXIST: i32 = -17;
+
 /// Counts one loss; the first of its kind on each CPU is also logged, with the kernel's error number.
 #[inline(always)]
 pub(super) fn count_loss<C: EbpfContext>(ctx: &C, loss: Loss, errno: i32) {
@@ -20,6 +25,9 @@ fn name(loss: Loss) -> &'static str {
         Loss::CountsFull => "goroutine not counted because the callsite map is full",
         Loss::CountsNoMemory => "goroutine not counted because the kernel had no memory for its callsite",
         Loss::DescriptorUnreadable => "goroutine not counted because its descriptor is unreadable",
+        Loss::ParkedFull => "wait not measured because the map of parked goroutines is full",
+        Loss::WaitsFull => "park not counted because the map of wait reasons is full",
+        Loss::WaitsNoMemory => "wait not measured because the kernel had no memory for it",
         Loss::ExecsFull => "exec not reported because the ring buffer is full",
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use aya::Ebpf;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
@@ -14,11 +15,8 @@ use observer_ebpf::abi::{Cookie, Group, Probe};
 use rustc_hash::FxHashMap;
 
 use super::refusal::one_line;
-use super::{Attachment, ProbeError, verify};
+use super::{Attachment, OnTime, ProbeError, verify};
 use crate::gobin::sites::Site;
-
-/// Bits of a slot that the attach cookie holds.
-const SLOT_BITS: u32 = 48;
 
 /// The links of every group of probes in every target, by the target's slot. Dropping a link removes its
 /// breakpoint, which takes the kernel about a tenth of a second each, one after the other.
@@ -39,11 +37,17 @@ impl Links {
         self.attached().contains_key(&(slot, group))
     }
 
+    /// How long a group has been in a target so far.
+    pub(super) fn on_time(&self, slot: u64, group: Group) -> Option<OnTime> {
+        let complete = self.attached().get(&(slot, group))?.complete.elapsed();
+        Some(OnTime { complete, ..OnTime::default() })
+    }
+
     /// Puts a probe at every site of the group, or at none.
-    pub(super) fn attach(&self, ebpf: &mut Ebpf, target: &Attachment<'_>) -> Result<(), ProbeError> {
-        if self.has(target.slot, target.group) || target.slot >> SLOT_BITS != 0 {
-            return Err(ProbeError::Slot { slot: target.slot });
-        }
+    pub(super) fn attach(&self, ebpf: &Mutex<Ebpf>, target: &Attachment<'_>) -> Result<(), ProbeError> {
+        let (slot, group) = (target.slot, target.group);
+        let cookie = Cookie::new(slot, target.gopc_offset, target.waitreason_offset);
+        let cookie = cookie.filter(|_| !self.has(slot, group)).ok_or(ProbeError::Slot { slot })?;
         if target.group_sites().next().is_none() {
             return Err(ProbeError::NoSites { pid: target.pid });
         }
@@ -51,12 +55,10 @@ impl Links {
         target.group_sites().try_for_each(|site| verify::before_attach(&exe, target, site))?;
         let mut sites: Vec<&Site> = target.group_sites().collect();
         sites.sort_by_key(|site| !is_seldom_hit(site.probe));
-        // An error drops the links made so far.
-        let links =
-            sites.into_iter().map(|site| attach_site(ebpf, &exe, target, site)).collect::<Result<_, _>>()?;
-        let links = Removal(links);
+        let links = make(ebpf, &exe, cookie, target, &sites)?;
+        let removal = Removal { slot, group, links, complete: Instant::now() };
         target.group_sites().try_for_each(|site| verify::after_attach(target, site))?;
-        self.attached().insert((target.slot, target.group), links);
+        self.attached().insert((slot, group), removal);
         Ok(())
     }
 
@@ -65,17 +67,17 @@ impl Links {
         self.attached().remove(&(slot, group))
     }
 
-    /// Gives up the links of a target that has ended, without waiting.
-    pub(super) fn forget(&self, slot: u64) {
-        for group in Group::ALL {
-            if let Some(links) = self.remove(slot, group) {
-                self.closer.lock().unwrap_or_else(PoisonError::into_inner).close(links);
-            }
-        }
+    /// Gives up a group's links in a target that has ended, without waiting.
+    pub(super) fn forget(&self, slot: u64, group: Group) -> Option<Removed> {
+        let removal = self.remove(slot, group)?;
+        let begin = Instant::now();
+        let on = OnTime { complete: begin - removal.complete, ..OnTime::default() };
+        locked(&self.closer).close(removal);
+        Some(Removed { slot, group, begin, on })
     }
 
     fn attached(&self) -> MutexGuard<'_, FxHashMap<(u64, Group), Removal>> {
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.attached)
     }
 }
 
@@ -84,21 +86,58 @@ const fn is_seldom_hit(probe: Probe) -> bool {
     matches!(probe, Probe::CreateCoroutine)
 }
 
-/// The links of one group in one target; its breakpoints go when it is finished or dropped.
-pub struct Removal(Vec<UProbeLink>);
-
-impl Removal {
-    /// Removes the breakpoints, those that cost most first; returns when no probe runs any more.
-    pub fn finish(self) {
-        drop(self);
-    }
+/// Makes the links, holding the programs no longer than that: the target's memory and file may not answer.
+fn make(
+    ebpf: &Mutex<Ebpf>,
+    exe: &File,
+    cookie: Cookie,
+    target: &Attachment<'_>,
+    sites: &[&Site],
+) -> Result<Vec<UProbeLink>, ProbeError> {
+    let mut ebpf = locked(ebpf);
+    // An error drops the links made so far.
+    sites.iter().map(|site| attach_site(&mut ebpf, exe, cookie, target, site)).collect()
 }
 
-impl Drop for Removal {
-    fn drop(&mut self) {
-        while let Some(link) = self.0.pop() {
+/// What a mutex holds; nothing of it is left half done by a panic.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The links of one group in one target, in the order in which they were made; its breakpoints go when it is
+/// finished or dropped.
+pub struct Removal {
+    slot: u64,
+    group: Group,
+    links: Vec<UProbeLink>,
+    /// When the last one was made.
+    complete: Instant,
+}
+
+/// A group that was removed; to be handed to [`Probes::removed`](super::Probes::removed).
+pub struct Removed {
+    pub(super) slot: u64,
+    pub(super) group: Group,
+    /// When removing it began.
+    pub(super) begin: Instant,
+    pub(super) on: OnTime,
+}
+
+impl Removal {
+    /// Removes the breakpoints, the last made first; returns when no probe runs any more.
+    #[must_use]
+    pub fn finish(mut self) -> Removed {
+        let begin = Instant::now();
+        let mut on = OnTime { complete: begin - self.complete, ..OnTime::default() };
+        while let Some(link) = self.links.pop() {
             drop(link);
+            match self.links.len() {
+                2 => on.second = begin.elapsed(),
+                1 => on.first = begin.elapsed(),
+                _ => {}
+            }
         }
+        Removed { slot: self.slot, group: self.group, begin, on }
     }
 }
 
@@ -131,7 +170,7 @@ fn start_closer() -> Option<(Sender<Removal>, JoinHandle<()>)> {
     let (queue, links) = mpsc::channel::<Removal>();
     let thread = thread::Builder::new()
         .name("probe-closer".to_owned())
-        .spawn(move || links.into_iter().for_each(Removal::finish));
+        .spawn(move || links.into_iter().for_each(drop));
     Some((queue, thread.ok()?))
 }
 
@@ -141,6 +180,9 @@ pub(super) const fn program_name(probe: Probe) -> &'static str {
         Probe::Create => "goroutine_create",
         Probe::CreateCoroutine => "goroutine_create_coroutine",
         Probe::Exit => "goroutine_exit",
+        Probe::Run => "goroutine_run",
+        Probe::Ready => "goroutine_ready",
+        Probe::Park => "goroutine_park",
     }
 }
 
@@ -154,6 +196,7 @@ pub(super) fn program(ebpf: &mut Ebpf, probe: Probe) -> Result<&mut UProbe, Prob
 fn attach_site(
     ebpf: &mut Ebpf,
     exe: &File,
+    cookie: Cookie,
     target: &Attachment<'_>,
     site: &Site,
 ) -> Result<UProbeLink, ProbeError> {
@@ -161,7 +204,7 @@ fn attach_site(
     let program = program(ebpf, site.probe)?;
     let point = UProbeAttachPoint {
         location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
-        cookie: Some(Cookie::new(target.slot, target.gopc_offset).0),
+        cookie: Some(cookie.0),
     };
     // The kernel follows this to the very file that was checked.
     let path = format!("/proc/self/fd/{}", exe.as_raw_fd());

@@ -56,11 +56,12 @@ pub fn calibrate() -> Result<Costs, ProbeError> {
     static MEASURING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let site = stub_site()?;
-    let probes = Probes::load(&Options { max_callsites_in_kernel: 16 })?;
+    let probes = Probes::load(&Options { max_callsites_in_kernel: 16, ..Options::default() })?;
     let own = Attachment {
         pid: std::process::id(),
         slot: 0,
         gopc_offset: 0,
+        waitreason_offset: 0,
         load_bias: 0,
         group: site.probe.group(),
         sites: std::slice::from_ref(&site),
@@ -74,7 +75,10 @@ pub fn calibrate() -> Result<Costs, ProbeError> {
     let counted = probes.detach(own.slot, own.group)?;
     let cycle = (attached - begin) + (cpu_time() - detach);
     let cpus = crowd.len().max(1);
-    let expected = CallsiteCounts { created: 0, exited: (1 + crowd.len() as u64) * ROUNDS * CALLS_PER_ROUND };
+    let expected = CallsiteCounts {
+        exited: (1 + crowd.len() as u64) * ROUNDS * CALLS_PER_ROUND,
+        ..CallsiteCounts::default()
+    };
     match counted.get(&(DESCRIPTOR[0], DESCRIPTOR[2])) {
         Some(counts) if *counts == expected => Ok(Costs {
             hit_alone,

@@ -5,13 +5,18 @@ use std::convert::Infallible;
 use observer_ebpf::abi::Group;
 
 use super::governor::Costs;
-use super::{Attachment, Counts, Hits, Losses, Options, ProbeError, TargetCounts};
+use super::{
+    Attachment, Counts, Hits, Losses, Options, ProbeError, SampledTarget, TargetCounts, TargetWaits, Waits,
+};
 
 /// Never made in this build.
 pub struct Probes(Infallible);
 
 /// Never made in this build.
 pub struct Removal(Infallible);
+
+/// Never made in this build.
+pub struct Removed(Infallible);
 
 /// Never made in this build.
 pub struct ExecWatch(Infallible);
@@ -47,8 +52,42 @@ impl Probes {
     }
 
     /// Never called in this build.
+    pub fn removed(&self, removed: Removed) {
+        match removed.0 {}
+    }
+
+    /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
     pub fn forget(&self, _slot: u64) -> Result<TargetCounts, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn waits(&self) -> Result<Waits, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn take_waits(&self, _slot: u64) -> Result<TargetWaits, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn sample(&self, _target: &SampledTarget<'_>) -> Result<(), ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    pub fn end_sampling(&self, _slot: u64) {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn can_sample(&self) -> Result<(), ProbeError> {
         match self.0 {}
     }
 
@@ -85,7 +124,8 @@ impl Probes {
 
 impl Removal {
     /// Never called in this build.
-    pub fn finish(self) {
+    #[must_use]
+    pub fn finish(self) -> Removed {
         match self.0 {}
     }
 }

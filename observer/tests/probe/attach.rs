@@ -13,7 +13,7 @@ use observer_ebpf::abi::{Group, Probe};
 use crate::spawner::{self, ANY, Spawner};
 
 fn load() -> Probes {
-    Probes::load(&Options { max_callsites_in_kernel: 1000 }).unwrap()
+    Probes::load(&Options { max_callsites_in_kernel: 1000, ..Options::default() }).unwrap()
 }
 
 /// What the target executes, against what its file holds.

@@ -99,7 +99,8 @@ fn a_full_map_is_counted_as_loss() {
     if !spawner::can_run() {
         return;
     }
-    let (probes, mut target) = (Probes::load(&Options { max_callsites_in_kernel: 1 }).unwrap(), ANY.start());
+    let (probes, mut target) =
+        (Probes::load(&Options { max_callsites_in_kernel: 1, ..Options::default() }).unwrap(), ANY.start());
     probes.attach(&target.attachment(1)).unwrap();
     target.run("short", 500);
     target.run("blocked", 70);

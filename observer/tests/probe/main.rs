@@ -9,5 +9,7 @@ mod attach;
 mod counts;
 mod execs;
 mod features;
+mod sampling;
 mod sites;
 mod spawner;
+mod waits;

@@ -55,6 +55,7 @@ fn attach(probes: &Probes, target: &Wanted, group: Group) -> Result<(), ProbeErr
         pid,
         slot: target.slot,
         gopc_offset: binary.layouts.layout().g.gopc,
+        waitreason_offset: binary.layouts.layout().g.waitreason,
         load_bias: target.bias,
         group,
         sites: &binary.sites.found,
@@ -64,7 +65,7 @@ fn attach(probes: &Probes, target: &Wanted, group: Group) -> Result<(), ProbeErr
         return Ok(());
     }
     if let Some(removal) = probes.remove(target.slot, group) {
-        removal.finish();
+        probes.removed(removal.finish());
     }
     Err(ProbeError::Gone { pid })
 }

@@ -10,8 +10,8 @@ use crate::discover::process::Identity;
 use crate::model::history::Counts;
 use crate::model::view::GroupView;
 use crate::pipeline::executables::Executable;
-use crate::probe::ProbeError;
 use crate::probe::governor::Costs;
+use crate::probe::{ProbeError, Removed};
 
 /// A target to be watched.
 pub(in crate::pipeline) struct Wanted {
@@ -35,7 +35,7 @@ pub(super) enum Message {
     /// From the attacher: probes are in a target, or why not.
     Attached { slot: u64, group: Group, result: Result<(), ProbeError> },
     /// From a remover: no probe of the group is left.
-    Removed { slot: u64, group: Group },
+    Removed { slot: u64, group: Group, removed: Option<Removed> },
     /// From the attacher: what probes cost.
     Calibrated(Costs),
     /// From the pipeline: take all probes out, and end.

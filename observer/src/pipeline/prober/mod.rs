@@ -68,10 +68,10 @@ impl Prober {
             Err(refusal) => refusal.clone(),
             Ok(_) => {
                 let sites = &executable.binary.sites;
-                match executable.binary.layouts {
-                    _ if !sites.complete() => Probing::Refused(sites.missing.join("; ").into()),
-                    Layouts::Measured(_) => Probing::Due(at),
-                    Layouts::Tried(..) => Probing::Unproven,
+                match (sites.lacks(Group::Lifecycle), executable.binary.layouts) {
+                    (Some(reason), _) => Probing::Refused(reason.into()),
+                    (None, Layouts::Measured(_)) => Probing::Due(at),
+                    (None, Layouts::Tried(..)) => Probing::Unproven,
                 }
             }
         }
@@ -183,6 +183,9 @@ const fn probe_name(probe: Probe) -> &'static str {
         Probe::Create => "create",
         Probe::CreateCoroutine => "create_coroutine",
         Probe::Exit => "exit",
+        Probe::Run => "run",
+        Probe::Ready => "ready",
+        Probe::Park => "park",
     }
 }
 
@@ -192,5 +195,8 @@ const fn loss_name(loss: Loss) -> &'static str {
         Loss::CountsNoMemory => "counts_no_memory",
         Loss::DescriptorUnreadable => "descriptor_unreadable",
         Loss::ExecsFull => "execs_full",
+        Loss::ParkedFull => "parked_full",
+        Loss::WaitsFull => "waits_full",
+        Loss::WaitsNoMemory => "waits_no_memory",
     }
 }

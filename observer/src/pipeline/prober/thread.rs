@@ -94,7 +94,12 @@ impl Thread {
                 answer.send(self.read()).ok();
             }
             Message::Attached { slot, group, result } => self.attached(slot, group, result),
-            Message::Removed { slot, group } => self.removed(slot, group),
+            Message::Removed { slot, group, removed } => {
+                if let Some(removed) = removed {
+                    self.probes.removed(removed);
+                }
+                self.removed(slot, group);
+            }
             Message::Calibrated(costs) => self.governor.recalibrated(costs),
             Message::Stop => {}
         }
@@ -200,13 +205,13 @@ impl Thread {
         let Some(removal) = self.probes.remove(slot, group) else { return };
         let outbox = self.outbox.clone();
         let remover = spawn("observer-remover", move || {
-            removal.finish();
-            outbox.send(Message::Removed { slot, group }).ok();
+            let removed = Some(removal.finish());
+            outbox.send(Message::Removed { slot, group, removed }).ok();
         });
         match remover {
             Some(remover) => self.removers.push(remover),
             // Without a thread it was dropped here, and so removed.
-            None => self.outbox.send(Message::Removed { slot, group }).unwrap_or_default(),
+            None => self.outbox.send(Message::Removed { slot, group, removed: None }).unwrap_or_default(),
         }
     }
 

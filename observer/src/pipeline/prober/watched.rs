@@ -69,7 +69,9 @@ impl Watched {
     /// Hits of a group since it was asked last.
     pub(super) fn new_hits(&mut self, group: Group, counts: &TargetCounts) -> u64 {
         let hits = hits(group, counts);
-        hits.saturating_sub(self.charged.insert(group, hits).unwrap_or(0))
+        let before = self.charged.insert(group, hits).unwrap_or(0);
+        // After a failure to attach the kernel counts from zero again.
+        hits.checked_sub(before).unwrap_or(hits)
     }
 
     /// CPUs that it kept busy since it was asked last.
@@ -128,7 +130,8 @@ impl Watched {
 fn hits(group: Group, counts: &TargetCounts) -> u64 {
     let of = |counts: &observer_ebpf::abi::CallsiteCounts| match group {
         Group::Lifecycle => counts.created + counts.exited,
-        Group::Waits => 0,
+        // Whoever parks is woken and runs again.
+        Group::Waits => 3 * counts.parked,
     };
     counts.values().map(of).sum()
 }
@@ -141,6 +144,8 @@ const fn may_pass(error: &ProbeError) -> bool {
 pub(super) fn by_callsite(counts: &TargetCounts) -> Counts {
     counts
         .iter()
+        // A callsite that only parked or ran says nothing about creations.
+        .filter(|(_, counts)| counts.created + counts.exited > 0)
         .map(|(&(gopc, entry), counts)| {
             (CallsiteKey { gopc, entry }, Counted { created: counts.created, exited: counts.exited })
         })
