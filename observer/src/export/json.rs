@@ -9,7 +9,11 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use super::rates::cpu_rates;
-use crate::model::view::{CallsiteCpuView, CallsiteView, CgroupView, Limit, ProbesView, TargetView, View};
+mod waits;
+
+use crate::model::view::{
+    CallsiteCpuView, CallsiteView, CgroupView, GroupView, Limit, ProbesView, TargetView, View,
+};
 use crate::text::printable;
 
 /// One Go process, as `observer list --output json` prints it.
@@ -99,6 +103,9 @@ pub struct AttachLine<'a> {
     /// CPU time by `go` statement, most first; absent without sampling.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_cpu: Option<Vec<OnCpu<'a>>>,
+    /// Parks and waits of the last minute; absent where none were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<waits::Waits<'a>>,
     /// User goroutines by state.
     pub states: BTreeMap<&'static str, u64>,
     /// Waiting user goroutines by reason.
@@ -219,8 +226,28 @@ pub struct Probes {
     pub created_total: u64,
     /// Ends.
     pub exited_total: u64,
-    /// Goroutines by which probes and the newest snapshot disagree.
-    pub drift: u64,
+    /// Whether the counts are partly estimates, because probes came and went.
+    pub estimated: bool,
+    /// Goroutines by which probes and the newest snapshot disagree; absent while probes come and go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<u64>,
+    /// Where each group of probes stands.
+    pub groups: Vec<ProbeGroup>,
+}
+
+/// One group of probes.
+#[derive(Debug, Serialize)]
+pub struct ProbeGroup {
+    /// `lifecycle` (starts and ends of goroutines) or `waits`.
+    pub probe: &'static str,
+    /// `trial`, `on`, `windows` or `off`.
+    pub state: &'static str,
+    /// Share of the last minute in which the probes were in the process.
+    pub coverage_ratio: f64,
+    /// Share of one CPU that they cost the process.
+    pub overhead_ratio: f64,
+    /// CPU time that they have cost it so far.
+    pub cost_seconds: f64,
 }
 
 /// The rows of `observer list`, in the view's order.
@@ -246,6 +273,7 @@ pub fn attach<'a>(previous: Option<&View>, view: &'a View, pid: u32) -> Option<A
         gomaxprocs: target.runtime.as_ref().and_then(|runtime| runtime.gomaxprocs),
         callsites: super::most_growing(&target.callsites).into_iter().map(Callsite::from).collect(),
         on_cpu: target.on_cpu.as_ref().map(|on_cpu| on_cpu.callsites.iter().map(OnCpu::from).collect()),
+        waits: target.waits.as_ref().map(waits::Waits::from),
         states: goroutines.map(|counts| counts.states.clone()).unwrap_or_default(),
         wait_reasons: goroutines.map(|counts| reasons(&counts.wait_reasons)).unwrap_or_default(),
         cgroup: super::cgroup_of(view, target).map(|group| cgroup(previous, view, group)),
@@ -312,7 +340,25 @@ impl<'a> From<&'a CallsiteCpuView> for OnCpu<'a> {
 
 impl From<&ProbesView> for Probes {
     fn from(probes: &ProbesView) -> Self {
-        Self { created_total: probes.created, exited_total: probes.exited, drift: probes.drift }
+        Self {
+            created_total: probes.created,
+            exited_total: probes.exited,
+            estimated: probes.estimated,
+            drift: probes.drift,
+            groups: probes.groups.iter().map(ProbeGroup::from).collect(),
+        }
+    }
+}
+
+impl From<&GroupView> for ProbeGroup {
+    fn from(group: &GroupView) -> Self {
+        Self {
+            probe: group.probe,
+            state: group.state,
+            coverage_ratio: group.coverage,
+            overhead_ratio: group.overhead,
+            cost_seconds: group.spent_seconds,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::history::Counted;
 use super::on_cpu::{self, CpuIncrement};
 use super::view::{CallsiteView, Owner, SeriesView, TotalsView};
+use super::waits::{self, Waits};
 
 /// A callsite takes another's series only with this many times its goroutines: series that come and go
 /// cost a time-series database more than those that stay.
@@ -49,6 +50,7 @@ struct Account {
     series: BTreeMap<Label, Series>,
     other: Option<Counted>,
     cpu_seconds: BTreeMap<Label, f64>,
+    waits: Waits<Arc<str>>,
     touched: Instant,
 }
 
@@ -110,6 +112,11 @@ impl Ledger {
         *account.cpu_seconds.entry(label).or_default() += seconds;
     }
 
+    /// Books waits.
+    pub fn book_waits(&mut self, workload: &Workload, more: &Waits<Arc<str>>, now: Instant) {
+        waits::add(&mut self.account(workload, now).waits, more);
+    }
+
     /// The totals of all workloads; forgets those that ended long ago.
     pub fn totals(&mut self, now: Instant) -> Vec<TotalsView> {
         self.accounts.retain(|_, account| now.saturating_duration_since(account.touched) < KEEP);
@@ -121,6 +128,7 @@ impl Ledger {
             series: BTreeMap::new(),
             other: None,
             cpu_seconds: BTreeMap::new(),
+            waits: Waits::new(),
             touched: now,
         });
         account.touched = now;
@@ -185,6 +193,7 @@ impl Account {
                 .filter(|(label, _)| self.has_cpu_series(label))
                 .map(|((created_by, entry), seconds)| (created_by.clone(), entry.clone(), *seconds))
                 .collect(),
+            waits: self.waits.clone(),
         }
     }
 }
@@ -233,7 +242,7 @@ mod tests {
     /// CPU time of callsites without series is `other`'s, that of the runtime its own.
     #[test]
     fn cpu_time_is_booked() {
-        let (mut ledger, now) = (Ledger::new(1), Instant::now());
+        let (mut ledger, now) = (Ledger::new(1, 100), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5), callsite("b", 4)], now);
         for (entry, seconds) in [("a", 1.0), ("b", 2.0), ("c", 3.0), ("a", 4.0)] {
             ledger.book_cpu(&workload(), &("".into(), entry.into(), seconds), now);

@@ -1,5 +1,6 @@
 //! What is known of the targets, and the [`view`] that exporters read.
 
+pub mod estimate;
 pub mod finding;
 pub mod history;
 pub mod ledger;
@@ -7,3 +8,4 @@ pub mod on_cpu;
 pub mod recent;
 pub mod reconcile;
 pub mod view;
+pub mod waits;

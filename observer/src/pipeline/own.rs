@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use procfs::process::Process;
 
-use super::probing::Prober;
+use super::prober::Prober;
 use crate::model::view::{Durations, ObserverView, TargetView};
 use crate::probe::features::{FEATURES, Feature};
 
@@ -40,7 +40,7 @@ impl Own {
     }
 
     /// The observer's part of the view.
-    pub(super) fn view(&mut self, prober: &mut Prober, targets: &[TargetView]) -> ObserverView {
+    pub(super) fn view(&mut self, prober: &Prober, targets: &[TargetView]) -> ObserverView {
         let (probe_hits, events_lost) = prober.totals();
         let folded =
             targets.iter().flat_map(|target| &target.callsites).filter(|callsite| !callsite.own_series);

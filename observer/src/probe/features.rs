@@ -171,6 +171,7 @@ mod bpf {
     use aya::programs::ProgramType;
     use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 
+    use super::super::programs::exec_program;
     use super::super::refusal::one_line;
     use super::super::{Options, Probes, execs, stub};
 
@@ -192,7 +193,7 @@ mod bpf {
     }
 
     pub(super) fn uprobes() -> Result<(), String> {
-        stub::measure_hit_cost().map(drop).map_err(|error| error.to_string())
+        stub::calibrate().map(drop).map_err(|error| error.to_string())
     }
 
     pub(super) fn cpu_sampling() -> Result<(), String> {
@@ -202,9 +203,12 @@ mod bpf {
     }
 
     pub(super) fn exec_events() -> Result<(), String> {
-        let mut probes = Probes::load(&Options { max_callsites_in_kernel: 1, ..Options::default() })
+        let probes = Probes::load(&Options { max_callsites_in_kernel: 1, ..Options::default() })
             .map_err(|error| error.to_string())?;
-        probes.exec_program().and_then(execs::attach).map(drop).map_err(|error| error.to_string())
+        exec_program(&mut probes.programs())
+            .and_then(execs::attach)
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     fn supported<E: std::error::Error + 'static>(

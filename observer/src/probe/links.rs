@@ -4,6 +4,7 @@ use std::fs::File;
 use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -21,28 +22,111 @@ use crate::gobin::sites::Site;
 /// breakpoint, which takes the kernel about a tenth of a second each, one after the other.
 #[derive(Default)]
 pub(super) struct Links {
-    attached: FxHashMap<(u64, Group), Attached>,
+    attached: Mutex<FxHashMap<(u64, Group), Removal>>,
     // After the links above: it is waited for when dropped.
-    closer: Closer,
+    closer: Mutex<Closer>,
 }
 
-/// The links of one group in one target, in the order in which they were made.
-struct Attached {
+impl Links {
+    /// How many groups are in targets.
+    pub(super) fn count(&self) -> usize {
+        self.attached().len()
+    }
+
+    pub(super) fn has(&self, slot: u64, group: Group) -> bool {
+        self.attached().contains_key(&(slot, group))
+    }
+
+    /// How long a group has been in a target so far.
+    pub(super) fn on_time(&self, slot: u64, group: Group) -> Option<OnTime> {
+        let complete = self.attached().get(&(slot, group))?.complete.elapsed();
+        Some(OnTime { complete, ..OnTime::default() })
+    }
+
+    /// Puts a probe at every site of the group, or at none.
+    pub(super) fn attach(&self, ebpf: &Mutex<Ebpf>, target: &Attachment<'_>) -> Result<(), ProbeError> {
+        let (slot, group) = (target.slot, target.group);
+        let cookie = Cookie::new(slot, target.gopc_offset, target.waitreason_offset);
+        let cookie = cookie.filter(|_| !self.has(slot, group)).ok_or(ProbeError::Slot { slot })?;
+        if target.group_sites().next().is_none() {
+            return Err(ProbeError::NoSites { pid: target.pid });
+        }
+        let exe = verify::open_executable(target.pid)?;
+        target.group_sites().try_for_each(|site| verify::before_attach(&exe, target, site))?;
+        let mut sites: Vec<&Site> = target.group_sites().collect();
+        sites.sort_by_key(|site| !is_seldom_hit(site.probe));
+        let links = make(ebpf, &exe, cookie, target, &sites)?;
+        let removal = Removal { slot, group, links, complete: Instant::now() };
+        target.group_sites().try_for_each(|site| verify::after_attach(target, site))?;
+        self.attached().insert((slot, group), removal);
+        Ok(())
+    }
+
+    /// Takes a group's links out of the books; its breakpoints go with the result.
+    pub(super) fn remove(&self, slot: u64, group: Group) -> Option<Removal> {
+        self.attached().remove(&(slot, group))
+    }
+
+    /// Gives up a group's links in a target that has ended, without waiting.
+    pub(super) fn forget(&self, slot: u64, group: Group) -> Option<Removed> {
+        let removal = self.remove(slot, group)?;
+        let begin = Instant::now();
+        let on = OnTime { complete: begin - removal.complete, ..OnTime::default() };
+        locked(&self.closer).close(removal);
+        Some(Removed { slot, group, begin, on })
+    }
+
+    fn attached(&self) -> MutexGuard<'_, FxHashMap<(u64, Group), Removal>> {
+        locked(&self.attached)
+    }
+}
+
+/// Programs that don't start coroutines all the time hardly ever run into this one.
+const fn is_seldom_hit(probe: Probe) -> bool {
+    matches!(probe, Probe::CreateCoroutine)
+}
+
+/// Makes the links, holding the programs no longer than that: the target's memory and file may not answer.
+fn make(
+    ebpf: &Mutex<Ebpf>,
+    exe: &File,
+    cookie: Cookie,
+    target: &Attachment<'_>,
+    sites: &[&Site],
+) -> Result<Vec<UProbeLink>, ProbeError> {
+    let mut ebpf = locked(ebpf);
+    // An error drops the links made so far.
+    sites.iter().map(|site| attach_site(&mut ebpf, exe, cookie, target, site)).collect()
+}
+
+/// What a mutex holds; nothing of it is left half done by a panic.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The links of one group in one target, in the order in which they were made; its breakpoints go when it is
+/// finished or dropped.
+pub struct Removal {
+    slot: u64,
+    group: Group,
     links: Vec<UProbeLink>,
     /// When the last one was made.
     complete: Instant,
 }
 
-/// A group that was removed.
-pub(super) struct Removed {
+/// A group that was removed; to be handed to [`Probes::removed`](super::Probes::removed).
+pub struct Removed {
+    pub(super) slot: u64,
+    pub(super) group: Group,
     /// When removing it began.
     pub(super) begin: Instant,
     pub(super) on: OnTime,
 }
 
-impl Attached {
-    /// Removes the breakpoints, the last made first.
-    fn remove(mut self) -> Removed {
+impl Removal {
+    /// Removes the breakpoints, the last made first; returns when no probe runs any more.
+    #[must_use]
+    pub fn finish(mut self) -> Removed {
         let begin = Instant::now();
         let mut on = OnTime { complete: begin - self.complete, ..OnTime::default() };
         while let Some(link) = self.links.pop() {
@@ -53,68 +137,16 @@ impl Attached {
                 _ => {}
             }
         }
-        Removed { begin, on }
-    }
-}
-
-impl Links {
-    /// How many groups are in targets.
-    pub(super) fn count(&self) -> usize {
-        self.attached.len()
-    }
-
-    pub(super) fn has(&self, slot: u64, group: Group) -> bool {
-        self.attached.contains_key(&(slot, group))
-    }
-
-    /// How long a group has been in a target so far.
-    pub(super) fn on_time(&self, slot: u64, group: Group) -> Option<OnTime> {
-        let attached = self.attached.get(&(slot, group))?;
-        Some(OnTime { complete: attached.complete.elapsed(), ..OnTime::default() })
-    }
-
-    /// Puts a probe at every site of the group in the order of the sites, or at none.
-    pub(super) fn attach(&mut self, ebpf: &mut Ebpf, target: &Attachment<'_>) -> Result<(), ProbeError> {
-        let key = (target.slot, target.group);
-        let cookie = Cookie::new(target.slot, target.gopc_offset, target.waitreason_offset);
-        let cookie = cookie.filter(|_| !self.attached.contains_key(&key));
-        let cookie = cookie.ok_or(ProbeError::Slot { slot: target.slot })?;
-        if target.group_sites().next().is_none() {
-            return Err(ProbeError::NoSites { pid: target.pid });
-        }
-        let exe = verify::open_executable(target.pid)?;
-        target.group_sites().try_for_each(|site| verify::before_attach(&exe, target, site))?;
-        // An error drops the links made so far.
-        let links: Vec<UProbeLink> = target
-            .group_sites()
-            .map(|site| attach_site(ebpf, &exe, cookie, target, site))
-            .collect::<Result<_, _>>()?;
-        let complete = Instant::now();
-        target.group_sites().try_for_each(|site| verify::after_attach(target, site))?;
-        self.attached.insert(key, Attached { links, complete });
-        Ok(())
-    }
-
-    /// Removes a group's breakpoints, the last made first; returns when no probe of it runs any more.
-    pub(super) fn detach(&mut self, slot: u64, group: Group) -> Option<Removed> {
-        self.attached.remove(&(slot, group)).map(Attached::remove)
-    }
-
-    /// Gives up a group's links in a target that has ended, without waiting.
-    pub(super) fn forget(&mut self, slot: u64, group: Group) -> Option<Removed> {
-        let attached = self.attached.remove(&(slot, group))?;
-        let begin = Instant::now();
-        self.closer.close(attached.links);
-        Some(Removed { begin, on: OnTime { complete: begin - attached.complete, ..OnTime::default() } })
+        Removed { slot: self.slot, group: self.group, begin, on }
     }
 }
 
 /// Drops links on a thread of its own, which starts with the first ones.
 #[derive(Default)]
-struct Closer(Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)>);
+struct Closer(Option<(Sender<Removal>, JoinHandle<()>)>);
 
 impl Closer {
-    fn close(&mut self, links: Vec<UProbeLink>) {
+    fn close(&mut self, links: Removal) {
         if self.0.is_none() {
             self.0 = start_closer();
         }
@@ -134,8 +166,8 @@ impl Drop for Closer {
     }
 }
 
-fn start_closer() -> Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)> {
-    let (queue, links) = mpsc::channel::<Vec<UProbeLink>>();
+fn start_closer() -> Option<(Sender<Removal>, JoinHandle<()>)> {
+    let (queue, links) = mpsc::channel::<Removal>();
     let thread = thread::Builder::new()
         .name("probe-closer".to_owned())
         .spawn(move || links.into_iter().for_each(drop));

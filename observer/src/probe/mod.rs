@@ -19,6 +19,7 @@ use crate::gobin::sites::Site;
 
 mod error;
 pub mod features;
+pub mod governor;
 mod kernel;
 
 #[cfg(feature = "bpf")]
@@ -53,11 +54,13 @@ pub use error::{ProbeError, SiteBytes};
 #[cfg(feature = "bpf")]
 pub use execs::ExecWatch;
 #[cfg(feature = "bpf")]
+pub use links::{Removal, Removed};
+#[cfg(feature = "bpf")]
 pub use programs::Probes;
 #[cfg(feature = "bpf")]
-pub use stub::measure_hit_cost;
+pub use stub::calibrate;
 #[cfg(not(feature = "bpf"))]
-pub use without_bpf::{ExecWatch, Probes, measure_hit_cost};
+pub use without_bpf::{ExecWatch, Probes, Removal, Removed, calibrate};
 
 /// How to load the programs.
 #[derive(Debug, Clone, PartialEq, Eq)]

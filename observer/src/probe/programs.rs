@@ -1,6 +1,7 @@
 //! The loaded programs and their counters.
 
 use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use aya::programs::RawTracePoint;
@@ -10,7 +11,7 @@ use aya_log::EbpfLogger;
 use log::Log;
 use observer_ebpf::abi::{CallsiteKey, Group, KernelLayout, Loss, Probe};
 
-use super::links::{Links, program, program_name};
+use super::links::{Links, Removal, Removed, locked, program, program_name};
 use super::refusal::one_line;
 use super::{
     Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, SampledTarget, TargetCounts,
@@ -30,11 +31,12 @@ pub struct Probes {
     counts: MapData,
     waits: WaitMaps,
     without_waits: Option<String>,
-    sampling: Result<Sampling, String>,
+    sampling: Result<Mutex<Sampling>, String>,
     hits: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, u64>,
-    logger: Option<EbpfLogger<&'static dyn Log>>,
-    ebpf: Ebpf,
+    logger: Option<Mutex<EbpfLogger<&'static dyn Log>>>,
+    // Attaching waits for the kernel; reading counts and removing probes go on meanwhile.
+    ebpf: Mutex<Ebpf>,
     cpus: usize,
 }
 
@@ -65,8 +67,9 @@ impl Probes {
         load_group(&mut ebpf, Group::Lifecycle)?;
         // Waits are measured where that works; nothing else needs them.
         let without_waits = load_group(&mut ebpf, Group::Waits).err().map(|error| error.to_string());
-        let sampling = layout.and_then(|_| Sampling::start(&mut ebpf, options.cpu_sampling_hz));
-        let logger = if verbose { Some(logger(&mut ebpf)?) } else { None };
+        let sampling =
+            layout.and_then(|_| Sampling::start(&mut ebpf, options.cpu_sampling_hz)).map(Mutex::new);
+        let logger = if verbose { Some(Mutex::new(logger(&mut ebpf)?)) } else { None };
         Ok(Self {
             links: Links::default(),
             counts: counts_map(&mut ebpf)?,
@@ -76,7 +79,7 @@ impl Probes {
             hits: array(&mut ebpf, "HITS")?,
             losses: array(&mut ebpf, "LOSSES")?,
             logger,
-            ebpf,
+            ebpf: Mutex::new(ebpf),
             cpus,
         })
     }
@@ -88,11 +91,11 @@ impl Probes {
     ///
     /// # Errors
     /// The target is then as it was. [`ProbeError::Gone`] is normal at any time.
-    pub fn attach(&mut self, target: &Attachment<'_>) -> Result<(), ProbeError> {
+    pub fn attach(&self, target: &Attachment<'_>) -> Result<(), ProbeError> {
         if let (Group::Waits, Some(reason)) = (target.group, &self.without_waits) {
             return Err(ProbeError::WithoutWaits(reason.clone()));
         }
-        let attached = self.links.attach(&mut self.ebpf, target);
+        let attached = self.links.attach(&self.ebpf, target);
         if attached.is_err() && !self.links.has(target.slot, target.group) {
             // Probes that were undone may have counted.
             self.left(target.slot)?;
@@ -109,10 +112,22 @@ impl Probes {
     ///
     /// # Errors
     /// The probes are removed in any case; an error means that the counts could not be read.
-    pub fn detach(&mut self, slot: u64, group: Group) -> Result<TargetCounts, ProbeError> {
-        let removed = self.links.detach(slot, group);
-        self.waits.closed(slot, group, removed);
+    pub fn detach(&self, slot: u64, group: Group) -> Result<TargetCounts, ProbeError> {
+        if let Some(removal) = self.remove(slot, group) {
+            self.removed(removal.finish());
+        }
         self.left(slot)
+    }
+
+    /// Begins to remove a group of probes from a target, and leaves the waiting to whoever finishes it.
+    /// `None` if it isn't there.
+    pub fn remove(&self, slot: u64, group: Group) -> Option<Removal> {
+        self.links.remove(slot, group)
+    }
+
+    /// Takes note of how long a group was in a target. What it measured can be taken then.
+    pub fn removed(&self, removed: Removed) {
+        self.waits.closed(removed);
     }
 
     /// Returns all that was counted in a target that has ended, without waiting for the kernel to
@@ -120,10 +135,11 @@ impl Probes {
     ///
     /// # Errors
     /// The probes are given up in any case; an error means that the counts could not be read.
-    pub fn forget(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
+    pub fn forget(&self, slot: u64) -> Result<TargetCounts, ProbeError> {
         for group in Group::ALL {
-            let removed = self.links.forget(slot, group);
-            self.waits.closed(slot, group, removed);
+            if let Some(removed) = self.links.forget(slot, group) {
+                self.removed(removed);
+            }
         }
         self.left(slot)
     }
@@ -141,7 +157,7 @@ impl Probes {
     ///
     /// # Errors
     /// [`ProbeError::Map`] if the kernel refuses.
-    pub fn take_waits(&mut self, slot: u64) -> Result<TargetWaits, ProbeError> {
+    pub fn take_waits(&self, slot: u64) -> Result<TargetWaits, ProbeError> {
         self.waits.take_slot(slot)
     }
 
@@ -150,17 +166,17 @@ impl Probes {
     ///
     /// # Errors
     /// [`ProbeError::Sampling`] with the reason; the probes work without.
-    pub fn sample(&mut self, target: &SampledTarget<'_>) -> Result<(), ProbeError> {
-        match &mut self.sampling {
-            Ok(sampling) => sampling.add(target),
+    pub fn sample(&self, target: &SampledTarget<'_>) -> Result<(), ProbeError> {
+        match &self.sampling {
+            Ok(sampling) => locked(sampling).add(target),
             Err(reason) => Err(ProbeError::Sampling(reason.clone())),
         }
     }
 
     /// Ends that. To be called before the target's last group of probes is detached or it is forgotten.
-    pub fn end_sampling(&mut self, slot: u64) {
-        if let Ok(sampling) = &mut self.sampling {
-            sampling.remove(slot);
+    pub fn end_sampling(&self, slot: u64) {
+        if let Ok(sampling) = &self.sampling {
+            locked(sampling).remove(slot);
         }
     }
 
@@ -182,9 +198,9 @@ impl Probes {
     ///
     /// # Errors
     /// [`ProbeError::Map`] if the kernel refuses.
-    pub fn counts(&mut self) -> Result<Counts, ProbeError> {
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
+    pub fn counts(&self) -> Result<Counts, ProbeError> {
+        if let Some(logger) = &self.logger {
+            locked(logger).flush();
         }
         let mut counts = Counts::default();
         self.for_each(|key, value| {
@@ -215,27 +231,26 @@ impl Probes {
     ///
     /// # Errors
     /// [`ProbeError::Execs`] with the reason; the probes work without.
-    pub fn watch_execs(&mut self) -> Result<ExecWatch, ProbeError> {
-        let link = execs::attach(self.exec_program()?)?;
-        let map = self.ebpf.take_map("EXECS").ok_or(ProbeError::Object("map EXECS"))?;
+    pub fn watch_execs(&self) -> Result<ExecWatch, ProbeError> {
+        let mut ebpf = self.programs();
+        let link = execs::attach(exec_program(&mut ebpf)?)?;
+        let map = ebpf.take_map("EXECS").ok_or(ProbeError::Object("map EXECS"))?;
         ExecWatch::new(map, link)
     }
 
-    /// The program that reports execs, not loaded yet.
-    pub(super) fn exec_program(&mut self) -> Result<&mut RawTracePoint, ProbeError> {
-        let program = self.ebpf.program_mut("process_exec").and_then(|program| program.try_into().ok());
-        program.ok_or(ProbeError::Object("process_exec"))
+    pub(super) fn programs(&self) -> MutexGuard<'_, Ebpf> {
+        locked(&self.ebpf)
     }
 
     /// A target's counts; the kernel's are deleted if nothing is left that counts on.
-    fn left(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
+    fn left(&self, slot: u64) -> Result<TargetCounts, ProbeError> {
         let mut counts = TargetCounts::default();
         self.for_each(|key, value| {
             if key.slot == slot {
                 counts.insert((key.gopc, key.entry), value);
             }
         })?;
-        let sampled = self.sampling.as_ref().is_ok_and(|sampling| sampling.has(slot));
+        let sampled = self.sampling.as_ref().is_ok_and(|sampling| locked(sampling).has(slot));
         if !sampled && !Group::ALL.into_iter().any(|group| self.links.has(slot, group)) {
             let keys: Vec<CallsiteKey> =
                 counts.keys().map(|&(gopc, entry)| CallsiteKey { slot, gopc, entry }).collect();
@@ -250,6 +265,12 @@ impl Probes {
     ) -> Result<(), ProbeError> {
         batch::for_each(self.counts.fd().as_fd(), self.cpus, each).map_err(counts_error)
     }
+}
+
+/// The program that reports execs, not loaded yet.
+pub(super) fn exec_program(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ProbeError> {
+    let program = ebpf.program_mut("process_exec").and_then(|program| program.try_into().ok());
+    program.ok_or(ProbeError::Object("process_exec"))
 }
 
 fn load_group(ebpf: &mut Ebpf, group: Group) -> Result<(), ProbeError> {

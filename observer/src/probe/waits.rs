@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -10,7 +11,7 @@ use observer_ebpf::abi::{Group, Parked, ParkedKey, WaitCounts, WaitKey};
 use rustc_hash::FxHashMap;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::links::Removed;
+use super::links::{Removed, locked};
 use super::{OnTime, ProbeError, ReasonWaits, TargetWaits, Waits, batch};
 
 /// The maps `WAITS` and `PARKED`, and the times of targets that nothing is measured in any more.
@@ -19,7 +20,7 @@ pub(super) struct WaitMaps {
     parked: MapData,
     cpus: usize,
     /// When measuring ended, in `CLOCK_MONOTONIC` nanoseconds, and for how long it was on; by slot.
-    closed: FxHashMap<u64, (u64, OnTime)>,
+    closed: Mutex<FxHashMap<u64, (u64, OnTime)>>,
 }
 
 impl WaitMaps {
@@ -32,18 +33,20 @@ impl WaitMaps {
             Some(Map::HashMap(map)) => map,
             _ => return Err(ProbeError::Object("map PARKED")),
         };
-        Ok(Self { waits, parked, cpus, closed: FxHashMap::default() })
+        Ok(Self { waits, parked, cpus, closed: Mutex::default() })
     }
 
     /// Remembers for how long a group was on that has just been removed.
-    pub(super) fn closed(&mut self, slot: u64, group: Group, removed: Option<Removed>) {
-        if let (Group::Waits, Some(Removed { begin, on })) = (group, removed) {
-            self.closed.insert(slot, (monotonic_ns().saturating_sub(nanoseconds(begin.elapsed())), on));
+    pub(super) fn closed(&self, removed: Removed) {
+        let Removed { slot, group, begin, on } = removed;
+        if group == Group::Waits {
+            locked(&self.closed)
+                .insert(slot, (monotonic_ns().saturating_sub(nanoseconds(begin.elapsed())), on));
         }
     }
 
     /// Forgets what a group has measured that couldn't be attached.
-    pub(super) fn discard(&mut self, slot: u64, group: Group) -> Result<(), ProbeError> {
+    pub(super) fn discard(&self, slot: u64, group: Group) -> Result<(), ProbeError> {
         match group {
             Group::Waits => self.take_slot(slot).map(drop),
             Group::Lifecycle => Ok(()),
@@ -72,8 +75,8 @@ impl WaitMaps {
     }
 
     /// Returns a target's waits and deletes them.
-    pub(super) fn take_slot(&mut self, slot: u64) -> Result<TargetWaits, ProbeError> {
-        let (end, on) = self.closed.remove(&slot).unwrap_or_default();
+    pub(super) fn take_slot(&self, slot: u64) -> Result<TargetWaits, ProbeError> {
+        let (end, on) = locked(&self.closed).remove(&slot).unwrap_or_default();
         let mut taken = TargetWaits { on, ..TargetWaits::default() };
         let (mut waits, mut descriptors) = (Vec::new(), Vec::new());
         self.for_each_wait(|key, counts| {

@@ -28,7 +28,7 @@ fn samples_follow_cpu_time() {
     if !spawner::can_run() {
         return;
     }
-    let mut probes = Probes::load(&Options { cpu_sampling_hz: HZ, ..Options::default() }).unwrap();
+    let probes = Probes::load(&Options { cpu_sampling_hz: HZ, ..Options::default() }).unwrap();
     for (slot, (go, build)) in
         spawner::ALL.into_iter().flat_map(|go| BUILDS.map(|build| (go, build))).enumerate()
     {

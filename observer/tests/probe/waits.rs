@@ -10,7 +10,7 @@ fn load() -> Probes {
 }
 
 /// Ends the measurement: parks of the program's callsites, and what was measured.
-fn close(probes: &mut Probes, target: &Spawner) -> (Vec<(String, String, u64)>, TargetWaits) {
+fn close(probes: &Probes, target: &Spawner) -> (Vec<(String, String, u64)>, TargetWaits) {
     let counts = probes.detach(1, Group::Waits).unwrap();
     (target.parks(&counts), probes.take_waits(1).unwrap())
 }
@@ -35,10 +35,10 @@ fn every_park_is_counted() {
         return;
     }
     for go in EVERY {
-        let (mut probes, mut target) = (load(), go.start());
+        let (probes, mut target) = (load(), go.start());
         probes.attach(&target.waits_attachment(1)).unwrap();
         target.run("sleep", 2000);
-        let (parks, waits) = close(&mut probes, &target);
+        let (parks, waits) = close(&probes, &target);
         assert_eq!(parks, [parked("main.spawnSleeper", "main.sleeper", 2000)], "Go {}", go.version);
         let sleeps = frequent(&waits, 2000);
         let ended = |durations: &Durations| durations.buckets.iter().sum::<u64>();
@@ -57,11 +57,11 @@ fn waits_across_the_ends_are_told_apart() {
         return;
     }
     for go in spawner::ALL {
-        let (mut probes, mut target) = (load(), go.start());
+        let (probes, mut target) = (load(), go.start());
         probes.attach(&target.waits_attachment(1)).unwrap();
         target.run("blocked", 300);
         std::thread::sleep(std::time::Duration::from_millis(300));
-        let (parks, waits) = close(&mut probes, &target);
+        let (parks, waits) = close(&probes, &target);
         assert_eq!(parks, [parked("main.spawnBlocked", "main.blocked", 300)]);
         let blocked = frequent(&waits, 300);
         assert_eq!((blocked.counts.parks, blocked.open), (300, 300), "Go {}", go.version);
@@ -75,7 +75,7 @@ fn waits_across_the_ends_are_told_apart() {
                 .is_none_or(|waits| waits.reasons.values().all(|reason| reason.open < 10))
         );
         target.run("release", 300);
-        let (parks, waits) = close(&mut probes, &target);
+        let (parks, waits) = close(&probes, &target);
         assert_eq!(parks, []);
         let unknown: u64 = waits.reasons.values().map(|reason| reason.unknown_start).max().unwrap();
         assert_eq!(unknown, 300, "Go {}: {waits:?}", go.version);
@@ -89,13 +89,13 @@ fn waits_have_the_length_that_the_program_sees() {
         return;
     }
     for go in EVERY {
-        let (mut probes, mut target) = (load(), go.start());
+        let (probes, mut target) = (load(), go.start());
         probes.attach(&target.waits_attachment(1)).unwrap();
         // Shows which number the reason "chan receive" has.
         target.run("blocked", BLOCKED);
         let truth: Vec<u64> =
             target.ask("wait", WAITS).split(' ').map(|count| count.parse().unwrap()).collect();
-        let (_, waits) = close(&mut probes, &target);
+        let (_, waits) = close(&probes, &target);
         let seen = frequent(&waits, BLOCKED as u64).counts.until_run.buckets;
         let truth = without_shortest(truth, WAITS as u64 - seen.iter().sum::<u64>());
         // Not the extremes: of single waits, the program's clock may stand on the other side of a preemption.
@@ -139,12 +139,12 @@ fn groups_do_not_disturb_one_another() {
     if !spawner::can_run() {
         return;
     }
-    let (mut probes, mut target) = (load(), ANY.start());
+    let (probes, mut target) = (load(), ANY.start());
     probes.attach(&target.attachment(1)).unwrap();
     target.run("short", 100);
     probes.attach(&target.waits_attachment(1)).unwrap();
     target.run("sleep", 50);
-    let (parks, _) = close(&mut probes, &target);
+    let (parks, _) = close(&probes, &target);
     assert_eq!(parks, [parked("main.spawnSleeper", "main.sleeper", 50)]);
     target.run("short", 100);
     let counts = target.named(&probes.detach(1, Group::Lifecycle).unwrap());
