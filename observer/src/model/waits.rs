@@ -152,13 +152,15 @@ pub struct WaitMeter {
     accounted: Instant,
     /// What of the window that is open is in an increment.
     before: TargetWaits,
+    /// Stretches of time of the last minute, and how much of each was measured.
+    recent: VecDeque<(Instant, Duration, Duration)>,
 }
 
 impl WaitMeter {
     /// Nothing is measured yet, at the time from which on waits count.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { accounted: now, before: TargetWaits::default() }
+        Self { accounted: now, before: TargetWaits::default(), recent: VecDeque::new() }
     }
 
     /// A window that goes on.
@@ -175,6 +177,17 @@ impl WaitMeter {
         increment
     }
 
+    /// Share of the last minute in which waits were measured.
+    #[must_use]
+    pub fn coverage(&self, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(self.accounted);
+        let (elapsed, measured) =
+            self.recent.iter().fold((since, Duration::ZERO), |(all, on), (_, elapsed, measured)| {
+                (all + *elapsed, on + *measured)
+            });
+        if elapsed.is_zero() { 0.0 } else { (measured.as_secs_f64() / elapsed.as_secs_f64()).min(1.0) }
+    }
+
     fn increment(&mut self, now: Instant, waits: &TargetWaits) -> WaitIncrement {
         let elapsed = now.saturating_duration_since(self.accounted);
         let measured = waits.on.complete.saturating_sub(self.before.on.complete);
@@ -185,6 +198,10 @@ impl WaitMeter {
             return WaitIncrement::default();
         }
         self.accounted = now;
+        self.recent.push_back((now, elapsed, measured));
+        while self.recent.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > RECENT) {
+            self.recent.pop_front();
+        }
         let factor = (elapsed.as_secs_f64() / measured.as_secs_f64()).max(1.0);
         for (reason, seen) in &waits.reasons {
             let before = self.before.reasons.get(reason).map(|before| before.counts).unwrap_or_default();
@@ -298,6 +315,7 @@ mod tests {
         assert!((wait.until_run.seconds / (400.0 * short.as_secs_f64()) - 1.0).abs() < 0.01);
         let next = meter.close(now + 12 * SECOND, &window(50, &[]));
         assert_eq!((next.waits[&7].parks, next.elapsed, next.measured), (100.0, 2 * SECOND, SECOND));
+        assert_eq!(meter.coverage(now + 20 * SECOND), 0.1);
     }
 
     /// Of waits as long as half the window, half are seen from begin to end, and count twice; those that no

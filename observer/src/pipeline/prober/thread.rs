@@ -330,7 +330,10 @@ fn group_view(governor: &Governor, target: &Watched, group: Group, now: Instant)
         probe: group_name(group),
         state: decision.name(),
         decision: decision.to_string().into(),
-        coverage: if group == Group::Lifecycle { target.estimate.coverage(now) } else { 0.0 },
+        coverage: match group {
+            Group::Lifecycle => target.estimate.coverage(now),
+            Group::Waits => target.waits_coverage(now),
+        },
         overhead: governor.overhead(target.wanted.slot, group),
         spent_seconds: governor.spent(target.wanted.slot, group),
     })

@@ -87,6 +87,11 @@ impl Watched {
         }
     }
 
+    /// Share of the last minute in which waits were measured.
+    pub(super) fn waits_coverage(&self, now: Instant) -> f64 {
+        self.meter.coverage(now)
+    }
+
     /// What was measured since this was asked last.
     pub(super) fn take_waits(&mut self) -> Vec<WaitIncrement> {
         std::mem::take(&mut self.waits)
