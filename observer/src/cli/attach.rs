@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     no_probes: bool,
     #[command(flatten)]
-    budget: super::budget::Arguments,
+    budget: super::budget::Allowed,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {

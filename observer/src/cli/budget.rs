@@ -5,7 +5,7 @@ use clap::Args;
 use crate::probe::governor::{Budget, Budgets};
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct Allowed {
     /// What probes may cost each process, as a share of one CPU: 1%, unlimited or off
     #[arg(long, value_name = "SHARE", default_value = "1%")]
     overhead_budget: Budget,
@@ -14,7 +14,7 @@ pub(super) struct Arguments {
     node_overhead_budget: Option<Budget>,
 }
 
-impl Arguments {
+impl Allowed {
     pub(super) fn budgets(&self) -> Budgets {
         let node = match self.overhead_budget {
             Budget::Unlimited => Budget::Unlimited,

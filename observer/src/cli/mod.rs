@@ -93,3 +93,15 @@ fn log_to_stderr(level: &str) {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// The command line's definition has no contradictions, which clap finds when it is used, and only in debug
+    /// builds.
+    #[test]
+    fn arguments_are_well_defined() {
+        super::Arguments::command().debug_assert();
+    }
+}
