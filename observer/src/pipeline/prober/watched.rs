@@ -18,7 +18,7 @@ use crate::snapshot::memory::{Memory, ProcessMemory};
 /// How often putting probes into a target is tried again when the reason may pass.
 const MAX_ATTEMPTS: u32 = 3;
 /// How long reading one word of a target may take.
-const READ: Duration = Duration::from_millis(20);
+const READ: Duration = Duration::from_millis(200);
 
 pub(super) struct Watched {
     pub(super) wanted: Arc<Wanted>,
