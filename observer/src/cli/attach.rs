@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     names: names::NameArguments,
     #[command(flatten)]
-    budget: super::budget::BudgetArguments,
+    budget: super::budget::Allowed,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {

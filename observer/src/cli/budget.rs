@@ -5,7 +5,7 @@ use clap::Args;
 use crate::probe::governor::{Budget, Budgets};
 
 #[derive(Args)]
-pub(super) struct BudgetArguments {
+pub(super) struct Allowed {
     /// What probes may cost each process, as a share of one CPU: 1%, unlimited or off
     #[arg(long, value_name = "SHARE", env = "OBSERVER_OVERHEAD_BUDGET", default_value = "1%")]
     overhead_budget: Budget,
@@ -14,7 +14,7 @@ pub(super) struct BudgetArguments {
     node_overhead_budget: Option<Budget>,
 }
 
-impl BudgetArguments {
+impl Allowed {
     pub(super) fn budgets(&self) -> Budgets {
         let node = match self.overhead_budget {
             Budget::Unlimited => Budget::Unlimited,

@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     no_probes: bool,
     #[command(flatten)]
-    budget: super::budget::BudgetArguments,
+    budget: super::budget::Allowed,
     /// Change from which number on something is a finding, as `pids_share=0.9`
     #[arg(long = "threshold", value_name = "NAME=VALUE", value_parser = super::serve::threshold)]
     thresholds: Vec<(String, f64)>,

@@ -72,7 +72,7 @@ pub(super) struct Arguments {
     #[arg(long, env = "OBSERVER_NO_PROBES", value_parser = FalseyValueParser::new())]
     no_probes: bool,
     #[command(flatten)]
-    budget: super::budget::BudgetArguments,
+    budget: super::budget::Allowed,
     /// Change from which number on something is a finding, as `pids_share=0.9`
     #[arg(
         long = "threshold",

@@ -1,11 +1,11 @@
 //! What probes would have counted had they been in the target all the time.
 //!
-//! In a window every event is counted. The time since the window before is represented by the counts of the
-//! window that follows it, and the time after the last window by that one. What happened in the gaps is so an
-//! estimate; without gaps every number is exact.
+//! In a window every event is counted. The gap that follows is filled with what the window counted, as many times
+//! as it is longer: what happened in gaps is so an estimate, and without gaps every number is exact.
 //!
-//! A hit slows the target down: a program that runs as fast as it can does less in a window than outside. So a
-//! gap is measured by a number that the target itself keeps, where there is one, and by the clock otherwise.
+//! A hit slows the target down: a program that runs as fast as it can does less in a window than outside. So the
+//! length of a gap is measured by the number of goroutines that the target created, by its own count, where that
+//! can be read, and by the clock otherwise.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ use rustc_hash::FxHashMap;
 use super::history::{Counted, Counts};
 use crate::snapshot::census::CallsiteKey;
 
-/// A gap is represented by so much of the window that follows it, if that is longer.
-const REPRESENTATIVE: Duration = Duration::from_secs(1);
 /// Coverage is that of so much of the past.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// By how much the target's own number may be wrong for it to be of use: each processor of the runtime takes
+/// A gap in which the target's own count grew less is measured by the clock: each processor of the runtime takes
 /// numbers for 16 goroutines at a time.
-const ROUGH: u64 = 1 << 10;
+const LEAST: u64 = 1000;
+/// In a window the target's own count must agree with the probes' up to this factor to be believed.
+const AGREES: f64 = 2.0;
 /// The target's own number is only believed so far: it comes from its memory.
 const MOST_OFF: f64 = 1000.0;
 
@@ -32,14 +32,19 @@ pub struct Reading<'a> {
     pub at: Instant,
     /// What the kernel has counted since the target was admitted, in windows and while they end.
     pub counts: &'a Counts,
-    /// A number that the target keeps and that grows with what probes count, up to [`ROUGH`]. `None` if unknown.
+    /// How many goroutines the target has created, by its own count; `None` if unknown.
     pub own: Option<u64>,
 }
+
+/// Creations and ends by callsite; fractions matter when they add up.
+type Totals = FxHashMap<CallsiteKey, (f64, f64)>;
 
 /// The counts of one target.
 #[derive(Debug)]
 pub struct Estimate {
-    totals: FxHashMap<CallsiteKey, (f64, f64)>,
+    totals: Totals,
+    /// What was told last.
+    told: Counts,
     phase: Phase,
     /// Times at which coverage began (`true`) or ended, oldest first.
     changes: VecDeque<(Instant, bool)>,
@@ -52,8 +57,6 @@ enum Phase {
     Before,
     Window {
         begin: Mark,
-        /// The gap before it, unless that is filled in.
-        gap: Option<Span>,
     },
     Gap {
         begin: Mark,
@@ -80,7 +83,13 @@ struct Span {
 
 impl Default for Estimate {
     fn default() -> Self {
-        Self { totals: FxHashMap::default(), phase: Phase::Before, changes: VecDeque::new(), gaps: 0 }
+        Self {
+            totals: Totals::default(),
+            told: Counts::default(),
+            phase: Phase::Before,
+            changes: VecDeque::new(),
+            gaps: 0,
+        }
     }
 }
 
@@ -88,70 +97,76 @@ impl Estimate {
     /// All probes are in the target from now on.
     pub fn open(&mut self, reading: Reading<'_>) {
         self.note_change(reading.at, true);
-        let (counts, gap) = match &self.phase {
+        let counts = match &self.phase {
             Phase::Window { .. } => return,
             // The probes came one after the other; what they counted so far is all there is.
-            Phase::Before => (Counts::default(), None),
-            Phase::Gap { begin, .. } => (reading.counts.clone(), Some(span(begin, &reading))),
+            Phase::Before => Counts::default(),
+            Phase::Gap { .. } => {
+                self.totals = self.filled(&reading);
+                reading.counts.clone()
+            }
         };
-        self.phase = Phase::Window { begin: Mark { counts, ..mark(&reading) }, gap };
+        self.phase = Phase::Window { begin: Mark { counts, ..mark(&reading) } };
     }
 
     /// From now on probes are missing.
     pub fn close(&mut self, reading: Reading<'_>) {
-        let Phase::Window { begin, .. } = &self.phase else { return };
+        let Phase::Window { begin } = &self.phase else { return };
         let span = span(begin, &reading);
-        let counted = increments(&begin.counts, reading.counts).collect();
-        self.settle(reading);
+        let counted: Vec<_> = increments(&begin.counts, reading.counts).collect();
+        self.totals = self.filled(&reading);
         self.note_change(reading.at, false);
         self.gaps += 1;
         self.phase = Phase::Gap { begin: mark(&reading), span, counted };
     }
 
-    /// The target has ended: what is missing until now is filled in.
-    pub fn end(&mut self, reading: Reading<'_>) -> Counts {
-        match &self.phase {
-            Phase::Gap { begin, span: window, counted } => {
-                let weight = times(span(begin, &reading), *window);
-                for (key, counted) in counted {
-                    add(&mut self.totals, *key, *counted, weight);
-                }
-            }
-            Phase::Window { .. } => self.settle(reading),
-            Phase::Before => {}
-        }
-        self.phase = Phase::Before;
-        rounded(&self.totals)
-    }
-
     /// The counts so far. They never fall.
     pub fn read(&mut self, reading: Reading<'_>) -> Counts {
-        let Phase::Window { begin, gap } = &self.phase else { return rounded(&self.totals) };
-        if gap.is_some() && span(begin, &reading).seconds >= REPRESENTATIVE.as_secs_f64() {
-            self.settle(reading);
+        let mut counts = rounded(&self.filled(&reading));
+        // What is told of a gap changes with how it can be measured.
+        for (key, told) in self.told.drain().filter(|_| self.gaps > 0) {
+            let counted = counts.entry(key).or_default();
+            counted.created = counted.created.max(told.created);
+            counted.exited = counted.exited.max(told.exited);
         }
-        let Phase::Window { begin, .. } = &self.phase else { return rounded(&self.totals) };
-        let mut counts = rounded(&self.totals);
-        for (key, counted) in increments(&begin.counts, reading.counts) {
-            counts.entry(key).or_default().add(counted);
-        }
+        self.told.clone_from(&counts);
         counts
     }
 
+    /// The totals, with what has happened since the last window began or ended.
+    fn filled(&self, reading: &Reading<'_>) -> Totals {
+        let mut totals = self.totals.clone();
+        match &self.phase {
+            Phase::Before => {}
+            Phase::Window { begin } => {
+                for (key, counted) in increments(&begin.counts, reading.counts) {
+                    add(&mut totals, key, counted, 1.0);
+                }
+            }
+            Phase::Gap { begin, span: window, counted } => {
+                let weight = times(span(begin, reading), *window, counted);
+                for (key, counted) in counted {
+                    add(&mut totals, *key, *counted, weight);
+                }
+            }
+        }
+        totals
+    }
+
     /// A number that stays while nothing is missed: between two readings with the same number everything was
-    /// counted. `None` while something is missing or not yet filled in.
+    /// counted. `None` while something is missing.
     #[must_use]
     pub const fn unbroken(&self) -> Option<u64> {
         match &self.phase {
-            Phase::Window { gap: None, .. } => Some(self.gaps),
+            Phase::Window { .. } => Some(self.gaps),
             _ => None,
         }
     }
 
-    /// Whether [`Self::read`] makes use of the target's own number.
+    /// Whether probes are missing, so that [`Self::read`] makes use of the target's own count.
     #[must_use]
-    pub const fn wants_own_count(&self) -> bool {
-        matches!(self.phase, Phase::Window { gap: Some(_), .. })
+    pub const fn is_gap(&self) -> bool {
+        matches!(self.phase, Phase::Gap { .. })
     }
 
     /// Whether everything since the beginning was counted.
@@ -160,9 +175,9 @@ impl Estimate {
         self.gaps == 0
     }
 
-    /// When everything was counted first.
+    /// Whether anything was counted so far.
     #[must_use]
-    pub fn began(&self) -> bool {
+    pub const fn has_begun(&self) -> bool {
         !matches!(self.phase, Phase::Before)
     }
 
@@ -197,16 +212,6 @@ impl Estimate {
             self.changes.pop_front();
         }
     }
-
-    /// Adds the window so far, with the gap before it, to the totals.
-    fn settle(&mut self, reading: Reading<'_>) {
-        let Phase::Window { begin, gap } = &self.phase else { return };
-        let weight = 1.0 + gap.map_or(0.0, |gap| times(gap, span(begin, &reading)));
-        for (key, counted) in increments(&begin.counts, reading.counts) {
-            add(&mut self.totals, key, counted, weight);
-        }
-        self.phase = Phase::Window { begin: mark(&reading), gap: None };
-    }
 }
 
 fn mark(reading: &Reading<'_>) -> Mark {
@@ -220,17 +225,20 @@ fn span(begin: &Mark, reading: &Reading<'_>) -> Span {
     }
 }
 
-/// How many times what happened in a window happened in a gap.
-fn times(gap: Span, window: Span) -> f64 {
+/// How many times what was counted in a window happened in a gap.
+fn times(gap: Span, window: Span, counted: &[(CallsiteKey, Counted)]) -> f64 {
     let by_clock = gap.seconds / window.seconds.max(1e-3);
+    let created: u64 = counted.iter().map(|(_, counted)| counted.created).sum();
     let by_target = || {
-        let grown = window.own.filter(|grown| *grown >= 10 * ROUGH)?;
-        Some(gap.own? as f64 / grown as f64)
+        let (in_gap, in_window) = (gap.own?, window.own?);
+        let agrees =
+            in_window < LEAST || (1.0 / AGREES..AGREES).contains(&(created as f64 / in_window as f64));
+        (in_gap >= LEAST && created > 0 && agrees).then(|| in_gap as f64 / created as f64)
     };
     by_target().unwrap_or(by_clock).clamp(by_clock / MOST_OFF, by_clock * MOST_OFF)
 }
 
-fn add(totals: &mut FxHashMap<CallsiteKey, (f64, f64)>, key: CallsiteKey, counted: Counted, weight: f64) {
+fn add(totals: &mut Totals, key: CallsiteKey, counted: Counted, weight: f64) {
     let total = totals.entry(key).or_default();
     total.0 += counted.created as f64 * weight;
     total.1 += counted.exited as f64 * weight;
@@ -243,7 +251,7 @@ fn increments<'a>(
     after.iter().map(|(key, counted)| (*key, counted.since(before.get(key).copied().unwrap_or_default())))
 }
 
-fn rounded(totals: &FxHashMap<CallsiteKey, (f64, f64)>) -> Counts {
+fn rounded(totals: &Totals) -> Counts {
     let counted = |(created, exited): (f64, f64)| Counted { created: created as u64, exited: exited as u64 };
     totals.iter().map(|(key, total)| (*key, counted(*total))).collect()
 }
@@ -334,7 +342,7 @@ mod tests {
         }
         let now = target.reading().at;
         assert!((target.estimate.coverage(now) - 0.05).abs() < 0.005, "{}", target.estimate.coverage(now));
-        let ended = target.tell(|estimate, reading| estimate.end(reading))[&KEY].created as f64;
+        let ended = target.tell(|estimate, reading| estimate.read(reading))[&KEY].created as f64;
         assert!((ended / target.truth as f64 - 1.0).abs() < 0.01, "{ended} of {}", target.truth);
     }
 
@@ -349,17 +357,10 @@ mod tests {
             target.tell(Estimate::close);
             target.pass(3.0, 1_000_000.0, false);
         }
-        target.tell(Estimate::open);
-        target.pass(0.2, 200_000.0, true);
-        let ended = target.tell(|estimate, reading| estimate.end(reading))[&KEY].created as f64;
-        assert!((ended / target.truth as f64 - 1.0).abs() < 0.01, "{ended} of {}", target.truth);
-        target.tell(Estimate::open);
-        target.tell(Estimate::close);
+        let told = target.created() as f64;
+        assert!((told / target.truth as f64 - 1.0).abs() < 0.01, "{told} of {}", target.truth);
         target.truth = u64::MAX / 4;
-        target.tell(Estimate::open);
-        target.pass(0.2, 200_000.0, true);
-        let ended = target.tell(|estimate, reading| estimate.end(reading))[&KEY].created as f64;
-        assert!(ended < 1e9, "{ended}");
+        assert!(target.created() < 1_000_000_000_000, "{}", target.created());
     }
 
     /// Counts that follow a gap without a break are exact again from then on.

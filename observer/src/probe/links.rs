@@ -15,7 +15,7 @@ use observer_ebpf::abi::{Cookie, Group, Probe};
 use rustc_hash::FxHashMap;
 
 use super::refusal::one_line;
-use super::{Attachment, OnTime, ProbeError, verify};
+use super::{Attachment, OnTime, ProbeError, undertaker, verify};
 use crate::gobin::sites::Site;
 
 /// The links of every group of probes in every target, by the target's slot. Dropping a link removes its
@@ -55,8 +55,7 @@ impl Links {
         target.group_sites().try_for_each(|site| verify::before_attach(&exe, target, site))?;
         let mut sites: Vec<&Site> = target.group_sites().collect();
         sites.sort_by_key(|site| !is_seldom_hit(site.probe));
-        let links = make(ebpf, &exe, cookie, target, &sites)?;
-        let removal = Removal { slot, group, links, complete: Instant::now() };
+        let removal = make(ebpf, &exe, cookie, target, &sites)?;
         target.group_sites().try_for_each(|site| verify::after_attach(target, site))?;
         self.attached().insert((slot, group), removal);
         Ok(())
@@ -93,10 +92,16 @@ fn make(
     cookie: Cookie,
     target: &Attachment<'_>,
     sites: &[&Site],
-) -> Result<Vec<UProbeLink>, ProbeError> {
+) -> Result<Removal, ProbeError> {
     let mut ebpf = locked(ebpf);
-    // An error drops the links made so far.
-    sites.iter().map(|site| attach_site(&mut ebpf, exe, cookie, target, site)).collect()
+    let (slot, group) = (target.slot, target.group);
+    let mut made = Removal { slot, group, links: Vec::new(), complete: Instant::now() };
+    for site in sites {
+        // An error drops the links made so far.
+        made.links.push(attach_site(&mut ebpf, exe, cookie, target, site)?);
+    }
+    made.complete = Instant::now();
+    Ok(made)
 }
 
 /// What a mutex holds; nothing of it is left half done by a panic.
@@ -130,7 +135,7 @@ impl Removal {
         let begin = Instant::now();
         let mut on = OnTime { complete: begin - self.complete, ..OnTime::default() };
         while let Some(link) = self.links.pop() {
-            drop(link);
+            undertaker::bury(link);
             match self.links.len() {
                 2 => on.second = begin.elapsed(),
                 1 => on.first = begin.elapsed(),
@@ -138,6 +143,14 @@ impl Removal {
             }
         }
         Removed { slot: self.slot, group: self.group, begin, on }
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        while let Some(link) = self.links.pop() {
+            undertaker::bury(link);
+        }
     }
 }
 

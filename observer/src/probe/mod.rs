@@ -43,6 +43,8 @@ mod sampling;
 #[cfg(feature = "bpf")]
 mod stub;
 #[cfg(feature = "bpf")]
+mod undertaker;
+#[cfg(feature = "bpf")]
 mod verify;
 #[cfg(feature = "bpf")]
 mod waits;

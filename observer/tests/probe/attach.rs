@@ -10,6 +10,7 @@ use observer::gobin::sites::Site;
 use observer::probe::{Options, ProbeError, Probes, SiteBytes};
 use observer_ebpf::abi::{Group, Probe};
 
+use crate::sites::Symbols;
 use crate::spawner::{self, ANY, Spawner};
 
 fn load() -> Probes {
@@ -17,14 +18,16 @@ fn load() -> Probes {
 }
 
 /// What the target executes, against what its file holds.
-fn text_is_clean(target: &Spawner) -> bool {
-    let file = &target.symbols.text;
-    let mut memory = vec![0; file.len()];
-    let remote = [RemoteIoVec { base: target.symbols.text_address as usize, len: file.len() }];
-    let pid = Pid::from_raw(target.pid() as i32);
-    let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut memory)], &remote).unwrap();
-    assert_eq!(read, file.len());
-    memory == *file
+pub(crate) fn text_is_clean(target: &Spawner) -> bool {
+    text_of(target.pid(), &target.symbols).as_ref() == Some(&target.symbols.text)
+}
+
+/// What a process that runs the program executes; `None` while it is being started, or when it has ended.
+pub(crate) fn text_of(pid: u32, symbols: &Symbols) -> Option<Vec<u8>> {
+    let mut memory = vec![0; symbols.text.len()];
+    let remote = [RemoteIoVec { base: symbols.text_address as usize, len: memory.len() }];
+    let read = process_vm_readv(Pid::from_raw(pid as i32), &mut [IoSliceMut::new(&mut memory)], &remote);
+    (read == Ok(memory.len())).then_some(memory)
 }
 
 fn shifted(site: &Site, by: i64) -> Site {

@@ -8,6 +8,7 @@
 mod attach;
 mod counts;
 mod execs;
+mod faults;
 mod features;
 mod sampling;
 mod sites;

@@ -235,7 +235,7 @@ impl Thread {
         let mut target = self.targets.remove(&slot)?;
         let counts = by_callsite(&raw);
         // It has ended, or another program runs there: its own count can't be read any more.
-        let last = target.estimate.end(Reading { at, counts: &counts, own: None });
+        let last = target.estimate.read(Reading { at, counts: &counts, own: None });
         let before = self.removers.len();
         for group in Group::ALL {
             self.remove(slot, group);
@@ -265,11 +265,11 @@ impl Thread {
                 target.read_waits(at, waits);
             }
             let raw = by_callsite(counts.get(slot).unwrap_or(&none));
-            let own = target.estimate.wants_own_count().then(|| target.own_count(&mut self.worker)).flatten();
+            let own = target.estimate.is_gap().then(|| target.own_count(&mut self.worker)).flatten();
             let counts = target.estimate.read(Reading { at, counts: &raw, own });
             let reading = TargetReading {
                 outcome: target.outcome.clone(),
-                counts: target.estimate.began().then_some(counts),
+                counts: target.estimate.has_begun().then_some(counts),
                 unbroken: target.estimate.unbroken(),
                 exact: target.estimate.is_exact(),
                 groups: target

@@ -22,7 +22,7 @@ const MAX_ATTEMPTS: u32 = 3;
 /// Increments of waits that are kept until they are asked for.
 const MAX_INCREMENTS: usize = 256;
 /// How long reading one word of a target may take.
-const READ: Duration = Duration::from_millis(20);
+const READ: Duration = Duration::from_millis(200);
 
 pub(super) struct Watched {
     pub(super) wanted: Arc<Wanted>,

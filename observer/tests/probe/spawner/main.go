@@ -179,6 +179,10 @@ func run(command string, n int) string {
 	case "coroutine":
 		coroutines(n)
 		settle(before)
+	case "storm":
+		storm()
+	case "calm":
+		calm()
 	case "fork":
 		forked(n)
 	case "another":
