@@ -5,10 +5,12 @@
 pub mod daemon;
 pub mod executables;
 pub mod filter;
+pub mod go_process;
 mod own;
 mod placement;
 mod prober;
 pub mod profile;
+pub mod profiling;
 mod target;
 mod worker;
 
@@ -26,7 +28,6 @@ use worker::{Failure, Worker};
 
 use crate::container::NameOptions;
 use crate::diagnose::{self, Thresholds};
-use crate::discover::environment::Environment;
 use crate::discover::exe::Contents;
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Probed, Readings};
@@ -262,11 +263,7 @@ impl Pipeline {
             }
             Recognised::Go(executable) => {
                 let probing = self.prober.plan(executable, Instant::now() + self.options.settle);
-                let mut target = Target::new(identity, slot, executable, probing);
-                let pid = identity.pid;
-                let environment = self.worker.run(self.options.patience, move || Environment::read(pid));
-                target.environment = environment.unwrap_or_default();
-                target
+                Target::new(identity, slot, executable, probing)
             }
         };
         self.next_slot += 1;
@@ -405,7 +402,10 @@ impl Pipeline {
         let mut view = View {
             taken_at: SystemTime::now(),
             interval,
-            observer: ObserverView { container_lookups: lookups, ..self.own.view(&self.prober, &views) },
+            observer: ObserverView {
+                container_lookups: lookups,
+                ..self.own.view(&self.prober, &self.placement, &views)
+            },
             targets: views,
             cgroups: self.placement.finish(),
             totals: self.ledger.totals(now),
@@ -457,11 +457,12 @@ fn digest(
         samples,
     );
     target.learn_reasons(&snapshot.reasons);
+    let environment = target.environment(worker).cloned();
     target.history.digest(&Readings {
         snapshot,
         probed,
         names: &target.names,
-        environment: &target.environment,
+        environment: environment.as_ref(),
     })
 }
 

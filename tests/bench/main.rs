@@ -2,12 +2,15 @@
 //! that alternate, so that a noisy machine disturbs both sides alike.
 #![allow(clippy::print_stdout, reason = "the table is the program's output")]
 
+mod cgroups;
 mod idle;
 mod inspect;
 mod kernel;
+mod node;
 mod probe_cost;
 mod report;
 mod snapshot;
+mod turnover;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -31,11 +34,15 @@ struct Args {
 type Bench = fn(&mut Report, bool) -> Result<()>;
 
 /// `inspect` comes first: a child's peak memory is at least its parent's when it was started.
-const NAMES: [(&str, Bench); 4] = [
+const NAMES: [(&str, Bench); 8] = [
     ("inspect", inspect::run),
     ("probe-cost", probe_cost::run),
     ("snapshot", snapshot::run),
+    ("cgroups", cgroups::run),
     ("idle", idle::run),
+    ("node", node::run),
+    ("scrape", node::scrape),
+    ("turnover", turnover::run),
 ];
 
 fn main() -> Result<()> {

@@ -55,7 +55,7 @@ fn attach_to_a_liar() -> Result<()> {
 }
 
 /// A fixture that tells one lie; `None` when this kernel doesn't offer what the lie needs.
-fn liar(lie: &str) -> Result<Option<Fixture>> {
+pub(crate) fn liar(lie: &str) -> Result<Option<Fixture>> {
     let mut fixture = Fixture::start("hostile", Go::USUAL, Variant::Static, &[])?;
     match fixture.ask(&format!("lie {lie}")) {
         Ok(_) => Ok(Some(fixture)),

@@ -5,6 +5,7 @@ use observer_tests::build::{Variant, build};
 use observer_tests::fixture::Fixture;
 use observer_tests::go::Go;
 use observer_tests::metrics::Samples;
+use observer_tests::observer::{Ran, run};
 use observer_tests::proc::copy_executable;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -52,4 +53,34 @@ pub(crate) fn is_printable(text: &str) -> Result<()> {
 /// All goroutines of a process name in the metrics.
 pub(crate) fn goroutines(samples: &Samples, process: &str) -> Option<f64> {
     samples.sum("observer_goroutines", &[("process", process)])
+}
+
+/// Starts the incident of that name.
+pub(crate) fn incident(name: &str) -> Result<Fixture> {
+    Fixture::start("incident", Go::USUAL, Variant::Static, &[name])
+}
+
+/// Runs the doctor on a process for some seconds. A fixture is young: what grows in it counts from 2 s on.
+pub(crate) fn doctor(pid: u32, seconds: u32, more: &[&str]) -> Result<Ran> {
+    let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
+    let args =
+        ["doctor", &pid, "--duration", &duration, "--output", "json", "--threshold", "start_up_seconds=2"];
+    run(&[&args, more].concat())
+}
+
+/// The findings, after checking that the exit status says whether there are any.
+pub(crate) fn findings(ran: &Ran) -> Result<Vec<Value>> {
+    let report: Value = serde_json::from_str(&ran.stdout).with_context(|| format!("not JSON: {ran:?}"))?;
+    let findings = report["findings"].as_array().context("no findings")?.clone();
+    let expected = i32::from(!findings.is_empty());
+    ensure!(ran.status.code() == Some(expected), "the exit status should be {expected}: {ran:?}");
+    Ok(findings)
+}
+
+/// The only finding of a rule.
+pub(crate) fn finding<'a>(findings: &'a [Value], rule: &str) -> Result<&'a Value> {
+    findings
+        .iter()
+        .find(|finding| finding["rule"] == rule)
+        .with_context(|| format!("no {rule} in {findings:?}"))
 }

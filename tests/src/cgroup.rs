@@ -4,7 +4,7 @@ use crate::wait;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process;
+use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A child of the root group of one controller; it is removed with this value.
@@ -21,7 +21,30 @@ impl Child {
     pub fn create(controller: &str) -> Result<Self> {
         let root =
             mount_of(controller).with_context(|| format!("needs the cgroup controller {controller}"))?;
+        // In v2 groups have only what their parent gives them. It stays given: other tests may use it by now.
+        let control = root.join("cgroup.subtree_control");
+        if control.exists() {
+            fs::write(&control, format!("+{controller}"))
+                .with_context(|| format!("{} takes no {controller}", control.display()))?;
+        }
         Self::create_below(root.clone(), &root)
+    }
+
+    /// Whether the files are those of v2.
+    #[must_use]
+    pub fn is_v2(&self) -> bool {
+        self.path.join("cgroup.type").exists()
+    }
+
+    /// Sets the CPU quota per 100 ms, in microseconds.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_cpu_quota(&self, microseconds: u64) -> Result<()> {
+        if self.is_v2() {
+            return self.write("cpu.max", &format!("{microseconds} 100000"));
+        }
+        self.write("cpu.cfs_quota_us", &microseconds.to_string())
     }
 
     /// Makes a group below this one.
@@ -29,6 +52,11 @@ impl Child {
     /// # Errors
     /// When groups may not be made.
     pub fn nested(&self) -> Result<Self> {
+        if self.is_v2() {
+            let given = self.read("cgroup.controllers")?;
+            let all: Vec<String> = given.split_whitespace().map(|name| format!("+{name}")).collect();
+            self.write("cgroup.subtree_control", &all.join(" "))?;
+        }
         Self::create_below(self.root.clone(), &self.path)
     }
 
@@ -109,6 +137,14 @@ impl Child {
             .try_for_each(|controller| self.write("cgroup.subtree_control", &format!("+{controller}")))
     }
 
+    /// A command that runs a program in the group from its first instruction on.
+    #[must_use]
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(&self.path).arg(program);
+        command
+    }
+
     /// Moves a process into the group.
     ///
     /// # Errors
@@ -138,6 +174,12 @@ impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.remove();
     }
+}
+
+/// Whether a controller is there, in a hierarchy of v2.
+#[must_use]
+pub fn is_v2(controller: &str) -> bool {
+    mount_of(controller).is_some_and(|root| root.join("cgroup.controllers").exists())
 }
 
 /// Where a v1 controller, or the v2 hierarchy that has it, is mounted.

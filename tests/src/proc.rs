@@ -102,6 +102,20 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_millis((field(11)? + field(12)?) * 10))
 }
 
+/// A number of `/proc/PID/status` that has no unit, such as `Threads`.
+///
+/// # Errors
+/// When it isn't there.
+pub fn status_number(pid: u32, name: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":"));
+    value
+        .with_context(|| format!("no {name}"))?
+        .trim()
+        .parse()
+        .with_context(|| format!("{name} is no number"))
+}
+
 /// A line of `/proc/PID/status` that is in kB, in bytes: `VmRSS`, `VmHWM`, …
 ///
 /// # Errors

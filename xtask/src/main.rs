@@ -10,6 +10,7 @@ mod bench;
 mod bpf;
 mod build;
 mod demo;
+mod fuzz;
 mod go;
 mod layouts;
 mod pack;
@@ -45,6 +46,8 @@ enum Command {
     Test(test::Args),
     /// Set up, build, and measure speed and size
     Bench(bench::Args),
+    /// Fuzz what is read of executables and of memory
+    Fuzz(fuzz::Args),
     /// Start a leaking Go service and show `observer attach` on it
     Demo(demo::Args),
     /// Run end-to-end tests inside other kernels, with cgroup v2
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Vm(args) => vm::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Layouts(args) => layouts::run(&args),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo};
-use crate::{build, setup, toolchain, tools, vm};
+use crate::{build, fuzz, setup, toolchain, tools, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -41,6 +41,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     process::run(&mut end_to_end)?;
     if args.filter.is_none() {
         guests(&binary, strict)?;
+        if !fuzz::short()? && strict {
+            bail!("the fuzz targets were not run");
+        }
     }
     let what = if args.filter.is_some() { "tests that match" } else { "checks and tests" };
     println!("all {what} passed in {} s", start.elapsed().as_secs());

@@ -35,21 +35,24 @@ pub struct Throttling {
 }
 
 /// Reads the values of the cpu and the cpuacct group, which differ on v1; `None` when there is neither.
-pub(super) fn read(
-    reader: &mut Reader<'_>,
-    cpu: Option<Group<'_>>,
-    cpuacct: Option<Group<'_>>,
+pub(super) fn read<'a>(
+    reader: &mut Reader<'a>,
+    cpu: Option<Group<'a>>,
+    cpuacct: Option<Group<'a>>,
 ) -> Result<Option<Cpu>, Gone> {
     if cpu.is_none() && cpuacct.is_none() {
         return Ok(None);
     }
     let mut values = Cpu::default();
     if let Some(group) = cpuacct {
-        values.usage_seconds = settle(usage(reader, group))?;
+        (values.usage_seconds, values.throttling) = usage(reader, group)?;
     }
     if let Some(group) = cpu {
         values.limit_cores = settle(effective_limit(reader, group))?;
-        values.throttling = settle(throttling(reader, group, 0))?;
+        // In v2 the CPU time's file has it, which was read above.
+        if group.version() == Version::V1 || cpuacct.is_none_or(|other| other.version() == Version::V1) {
+            values.throttling = settle(throttling(reader, group, 0))?;
+        }
         let binding = values.limit_cores.as_ref().map_or(0, |limit| limit.level as usize);
         if binding != 0 {
             values.binding_throttling = settle(throttling(reader, group, binding))?;
@@ -61,23 +64,31 @@ pub(super) fn read(
     Ok(Some(values))
 }
 
-fn usage(reader: &mut Reader<'_>, group: Group<'_>) -> Value<f64> {
+/// CPU time, and in v2, where the same file has it, throttling.
+fn usage<'a>(reader: &mut Reader<'a>, group: Group<'a>) -> Result<(Option<f64>, Option<Throttling>), Gone> {
     match group.version() {
-        Version::V1 => reader.get(group, 0, "cpuacct.usage", |text| Ok(Some(number(text)? as f64 / 1e9))),
-        Version::V2 => reader.get(group, 0, "cpu.stat", v2_usage),
+        Version::V1 => {
+            let usage: Value<f64> =
+                reader.cpu_time(group, "cpuacct.usage", |text| Ok(Some(number(text)? as f64 / 1e9)));
+            Ok((settle(usage)?, None))
+        }
+        Version::V2 => {
+            let both = |text: &str| Ok(Some((v2_usage(text)?, stat(text, "throttled_usec", 1e6)?)));
+            Ok(settle(reader.cpu_time(group, "cpu.stat", both))?.unwrap_or_default())
+        }
     }
 }
 
 fn effective_limit(reader: &mut Reader<'_>, group: Group<'_>) -> Value<Limit<f64>> {
     match group.version() {
         Version::V1 => reader.effective(group, "cpu.cfs_quota_us", |reader, level| {
-            let Some(quota) = reader.get(group, level, "cpu.cfs_quota_us", v1_quota)? else {
+            let Some(quota) = reader.limit(group, level, "cpu.cfs_quota_us", v1_quota)? else {
                 return Ok(None);
             };
-            reader.get(group, level, "cpu.cfs_period_us", |text| cores(quota, number(text)?))
+            reader.limit(group, level, "cpu.cfs_period_us", |text| cores(quota, number(text)?))
         }),
         Version::V2 => {
-            reader.effective(group, "cpu.max", |reader, level| reader.get(group, level, "cpu.max", v2_max))
+            reader.effective(group, "cpu.max", |reader, level| reader.limit(group, level, "cpu.max", v2_max))
         }
     }
 }
@@ -103,7 +114,7 @@ fn throttling(reader: &mut Reader<'_>, group: Group<'_>, level: usize) -> Value<
         Version::V1 => ("throttled_time", 1e9),
         Version::V2 => ("throttled_usec", 1e6),
     };
-    reader.get(group, level, "cpu.stat", |text| stat(text, time, per_second))
+    reader.count(group, level, "cpu.stat", |text| stat(text, time, per_second))
 }
 
 /// `cpu.cfs_quota_us`: microseconds, −1 = unlimited.

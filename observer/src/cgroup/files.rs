@@ -18,10 +18,15 @@ const CHUNK: usize = 4096;
 /// no longer fits, and no record of a control file is this long.
 const LAST: usize = 2048;
 
+/// Age up to which the text of a limit will do. Its file stays open: between sweeps that are further apart it is
+/// read each time.
+const LIMIT: Duration = Duration::from_secs(5);
 /// Age up to which the text of a setting will do. Each file is read anew between half of it and all of it.
 const SLOW: Duration = Duration::from_secs(60);
-/// Longest text of a setting that is remembered.
-const MAX_SETTING: usize = 256;
+/// Longest text of a setting that is remembered; `memory.stat` of v1 has a thousand bytes.
+const MAX_SETTING: usize = 2048;
+/// Bytes of texts that are remembered, at which all are forgotten.
+const MAX_REMEMBERED: usize = 16 << 20;
 /// Settings remembered at most: some ten for each of thousands of groups.
 const MAX_SETTINGS: usize = 1 << 16;
 
@@ -37,6 +42,14 @@ pub(super) struct Files {
     full_until: u64,
     text: Vec<u8>,
     settings: HashMap<Box<[u8]>, Setting>,
+    /// Bytes that were remembered since all was forgotten.
+    remembered: usize,
+    /// Texts that several groups share, while a sweep lasts.
+    shared: Option<HashMap<Box<[u8]>, Box<[u8]>>>,
+    /// When the reading that is under way began.
+    now: Instant,
+    /// Whether it found a group to be another one than before, under the same name.
+    renewed: bool,
 }
 
 /// The text of a setting; `None` when there is no such file.
@@ -50,6 +63,19 @@ struct Setting {
 struct Kept {
     file: File,
     used: u64,
+    /// The last text and its time, where somebody asks for that.
+    last: Option<(Vec<u8>, Instant)>,
+}
+
+/// How old a text may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Age {
+    /// Read now.
+    Fresh,
+    /// [`LIMIT`].
+    Limit,
+    /// As it was last time: nothing that it tells can have changed.
+    Any,
 }
 
 /// Why a file gave no text.
@@ -77,12 +103,62 @@ impl Files {
             full_until: 0,
             text: Vec::new(),
             settings: HashMap::new(),
+            remembered: 0,
+            shared: None,
+            now: Instant::now(),
+            renewed: false,
         }
     }
 
     /// How many files are open now.
     pub(super) fn count(&self) -> usize {
         self.open.len()
+    }
+
+    /// Begins the reading of one membership.
+    pub(super) fn begin_reading(&mut self) {
+        self.now = Instant::now();
+        self.renewed = false;
+    }
+
+    /// Whether this reading found a group to be another one than before: then texts of the old one may have been
+    /// given out.
+    pub(super) const fn renewed(&self) -> bool {
+        self.renewed
+    }
+
+    /// The text of the file at `path`, at most as old as that.
+    pub(super) fn read_aged(&mut self, path: &[u8], age: Age) -> Result<&[u8], Failure> {
+        let now = self.now;
+        let kept = self.open.get(path).filter(|_| self.shared.is_some());
+        let known = kept.and_then(|kept| kept.last.as_ref()).is_some_and(|(_, at)| match age {
+            Age::Fresh => false,
+            Age::Limit => now.saturating_duration_since(*at) < LIMIT,
+            Age::Any => true,
+        });
+        if !known {
+            self.read(path)?;
+            let Some(kept) = self.open.get_mut(path) else { return Ok(&self.text) };
+            let (text, at) = kept.last.get_or_insert_with(|| (Vec::new(), now));
+            text.clear();
+            text.extend_from_slice(&self.text);
+            *at = now;
+        }
+        let last = self.open.get(path).and_then(|kept| kept.last.as_ref());
+        last.map(|(text, _)| text.as_slice()).ok_or(Failure::Absent)
+    }
+
+    /// The current text, and whether it is the same as last time.
+    pub(super) fn read_watched(&mut self, path: &[u8]) -> Result<(&[u8], bool), Failure> {
+        self.read(path)?;
+        let Some(kept) = self.open.get_mut(path) else { return Ok((&self.text, false)) };
+        let (last, _) = kept.last.get_or_insert_with(|| (Vec::new(), self.now));
+        let same = *last == self.text;
+        if !same {
+            last.clear();
+            last.extend_from_slice(&self.text);
+        }
+        Ok((&self.text, same))
     }
 
     /// The current text of the file at `path`, always fresh from the kernel.
@@ -93,15 +169,36 @@ impl Files {
         if known && matches!(read, Err(Failure::Removed)) {
             // Another group may have the same name now, as when a service is started again.
             let group = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-            self.forget_settings(&path[..group]);
+            self.close_below(&path[..group]);
+            self.renewed = true;
             read = self.read_once(path);
         }
         read.map(|()| self.text.as_slice())
     }
 
+    /// From now on [`Self::read_shared`] reads each file once.
+    pub(super) fn begin_sweep(&mut self) {
+        self.shared = Some(HashMap::new());
+    }
+
+    /// Forgets what was shared.
+    pub(super) fn end_sweep(&mut self) {
+        self.shared = None;
+    }
+
+    /// The text of a file of a group that others are below: as it is now, or as it was earlier in this sweep.
+    pub(super) fn read_shared(&mut self, path: &[u8]) -> Result<&[u8], Failure> {
+        if !self.shared.as_ref().is_some_and(|shared| shared.contains_key(path)) {
+            self.read(path)?;
+            let Some(shared) = &mut self.shared else { return Ok(&self.text) };
+            shared.insert(path.into(), self.text.as_slice().into());
+        }
+        self.shared.as_ref().and_then(|shared| shared.get(path)).map(AsRef::as_ref).ok_or(Failure::Absent)
+    }
+
     /// The text of a file that is set by people, or grows slowly: up to a minute old, and not kept open.
     pub(super) fn read_slow(&mut self, path: &[u8]) -> Result<&[u8], Failure> {
-        let now = Instant::now();
+        let now = self.now;
         if self.settings.get(path).is_none_or(|setting| setting.due <= now) {
             let read = open(path).and_then(|file| read_text(&file, &mut self.text));
             let text = match &read {
@@ -130,9 +227,11 @@ impl Files {
         if self.settings.len() >= MAX_SETTINGS {
             self.settings.retain(|_, setting| setting.due > now);
         }
-        if self.settings.len() >= MAX_SETTINGS {
+        if self.settings.len() >= MAX_SETTINGS || self.remembered >= MAX_REMEMBERED {
             self.settings.clear();
+            self.remembered = 0;
         }
+        self.remembered += text.as_ref().map_or(0, |text| text.len());
         // Spread, so that not all are due in one sweep.
         let spread =
             path.iter().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte)));
@@ -158,7 +257,7 @@ impl Files {
         let file = opened?;
         read_text(&file, &mut self.text)?;
         if self.has_room() {
-            self.open.insert(path.into(), Kept { file, used: self.clock });
+            self.open.insert(path.into(), Kept { file, used: self.clock, last: None });
         }
         Ok(())
     }

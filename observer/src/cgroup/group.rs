@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::controller::Controller;
-use super::files::{Failure, Files};
+use super::files::{Age, Failure, Files};
 use super::hierarchy::{Hierarchy, Version, bytes};
 use super::values::Malformed;
 use super::{Gone, Limit, Problem, Reason};
@@ -36,6 +36,11 @@ impl Group<'_> {
     /// Levels from the own group up to the mount's top.
     fn depth(&self) -> usize {
         self.path.iter().filter(|&&byte| byte == b'/').count()
+    }
+
+    /// Levels that may have limits, its own included: the hierarchy's root has none.
+    pub(super) fn levels(&self) -> usize {
+        (self.depth() + usize::from(!self.hierarchy.whole)).min(MAX_LEVELS)
     }
 
     /// Path of the ancestor `level` levels up, below the mount.
@@ -73,12 +78,14 @@ pub(super) struct Reader<'a> {
     path: Arc<str>,
     problems: Vec<Problem>,
     name: Vec<u8>,
+    /// Path of the group none of whose tasks ran since the last reading.
+    idle: Option<&'a [u8]>,
 }
 
 impl<'a> Reader<'a> {
     /// `path` is the membership's path to show.
     pub(super) fn new(files: &'a mut Files, path: &Arc<str>) -> Self {
-        Self { files, path: Arc::clone(path), problems: Vec::new(), name: Vec::new() }
+        Self { files, path: Arc::clone(path), problems: Vec::new(), name: Vec::new(), idle: None }
     }
 
     /// Everything that went wrong.
@@ -100,7 +107,54 @@ impl<'a> Reader<'a> {
         file: &'static str,
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
     ) -> Value<T> {
-        self.read(group, level, file, parse, Files::read)
+        let read = if level == 0 { Files::read } else { Files::read_shared };
+        self.read(group, level, file, parse, read)
+    }
+
+    /// Reads a limit, which may be some seconds old.
+    pub(super) fn limit<T>(
+        &mut self,
+        group: Group<'_>,
+        level: usize,
+        file: &'static str,
+        parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
+    ) -> Value<T> {
+        match level {
+            0 => self.read(group, level, file, parse, |files, path| files.read_aged(path, Age::Limit)),
+            _ => self.get(group, level, file, parse),
+        }
+    }
+
+    /// Reads a file that changes only when a task of the group runs.
+    pub(super) fn count<T>(
+        &mut self,
+        group: Group<'_>,
+        level: usize,
+        file: &'static str,
+        parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
+    ) -> Value<T> {
+        if level != 0 {
+            return self.get(group, level, file, parse);
+        }
+        let age = if self.idle.is_some_and(|idle| idle == group.path) { Age::Any } else { Age::Fresh };
+        self.read(group, level, file, parse, |files, path| files.read_aged(path, age))
+    }
+
+    /// Reads a group's CPU time. If that is the same as last time, none of its tasks has run since.
+    pub(super) fn cpu_time<T>(
+        &mut self,
+        group: Group<'a>,
+        file: &'static str,
+        parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
+    ) -> Value<T> {
+        let mut idle = false;
+        let value = self.read(group, 0, file, parse, |files, path| {
+            let (text, same) = files.read_watched(path)?;
+            idle = same;
+            Ok(text)
+        });
+        self.idle = idle.then_some(group.path);
+        value
     }
 
     /// Reads a file of which a text of the last minute will do: a setting that people change, or a peak.
@@ -120,7 +174,7 @@ impl<'a> Reader<'a> {
         level: usize,
         file: &'static str,
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
-        read: for<'f> fn(&'f mut Files, &[u8]) -> Result<&'f [u8], Failure>,
+        read: impl for<'f> FnOnce(&'f mut Files, &[u8]) -> Result<&'f [u8], Failure>,
     ) -> Value<T> {
         let directory = bytes(&group.hierarchy.point);
         self.name.clear();

@@ -45,7 +45,7 @@ impl Default for Options {
 
 /// Half of the files that the process may open, and not more than serve some 500 groups.
 fn affordable_files() -> usize {
-    const ENOUGH: usize = 4096;
+    const ENOUGH: usize = 6144;
     let soft = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     soft.map_or(ENOUGH, |soft| usize::try_from(soft / 2).unwrap_or(ENOUGH).min(ENOUGH))
 }
@@ -180,18 +180,34 @@ impl Hierarchies {
         self.files.count()
     }
 
-    /// In which groups the process is now. A process that is just exiting may be shown in v1's root groups.
+    /// In which groups the process is now.
     ///
     /// # Errors
-    /// [`CgroupError::Exited`] when there is no such process, else that its file can't be read or trusted.
+    /// [`CgroupError::Exited`] when there is no such process, or it is ending; else that its file can't be read
+    /// or trusted.
     pub fn membership(&self, pid: u32) -> Result<Membership, CgroupError> {
-        let path = self.proc.join(pid.to_string()).join("cgroup");
+        let folder = self.proc.join(pid.to_string());
+        let path = folder.join("cgroup");
         let text = match membership::read(&path) {
             Ok(text) => text,
             Err(error) if membership::exited(&error) => return Err(CgroupError::Exited { pid }),
             Err(source) => return Err(CgroupError::Unreadable { path, source }),
         };
-        Membership::parse(&self.list, &text).ok_or(CgroupError::Ambiguous { path })
+        let membership = Membership::parse(&self.list, &text).ok_or(CgroupError::Ambiguous { path })?;
+        // Asked after the text was read: a process doesn't come back from its end.
+        let ending = membership::may_be_ending(&text) && membership::is_ending(&folder.join("stat"));
+        if ending { Err(CgroupError::Exited { pid }) } else { Ok(membership) }
+    }
+
+    /// Begins a sweep: until its end, what one group's ancestor said counts for all groups below it, so that it
+    /// is read once.
+    pub fn begin_sweep(&mut self) {
+        self.files.begin_sweep();
+    }
+
+    /// Ends a sweep: every file is read anew.
+    pub fn end_sweep(&mut self) {
+        self.files.end_sweep();
     }
 
     /// Reads the current values of a membership's groups.
@@ -199,15 +215,23 @@ impl Hierarchies {
     /// # Errors
     /// [`Gone`] when one of the groups has been removed.
     pub fn read(&mut self, membership: &Membership) -> Result<Reading, Gone> {
-        let mut reader = Reader::new(&mut self.files, membership.path());
-        let reading = read_all(&self.list, membership, &mut reader, &self.huge_pages);
-        match reading {
-            Ok(reading) => Ok(Reading { problems: reader.into_problems(), ..reading }),
-            Err(gone) => {
-                self.close(membership);
-                Err(gone)
-            }
+        let mut reading = self.read_once(membership);
+        if self.files.renewed() {
+            // What was read before that was found out may be the old group's.
+            self.close(membership);
+            reading = self.read_once(membership);
         }
+        if reading.is_err() {
+            self.close(membership);
+        }
+        reading
+    }
+
+    fn read_once(&mut self, membership: &Membership) -> Result<Reading, Gone> {
+        self.files.begin_reading();
+        let mut reader = Reader::new(&mut self.files, membership.path());
+        let reading = read_all(&self.list, membership, &mut reader, &self.huge_pages)?;
+        Ok(Reading { problems: reader.into_problems(), ..reading })
     }
 
     /// Closes the files of a membership's own groups.
@@ -226,10 +250,10 @@ impl Hierarchies {
 }
 
 /// Reads each controller's values.
-fn read_all(
-    list: &[Hierarchy],
-    membership: &Membership,
-    reader: &mut Reader<'_>,
+fn read_all<'a>(
+    list: &'a [Hierarchy],
+    membership: &'a Membership,
+    reader: &mut Reader<'a>,
     huge_pages: &[&'static hugetlb::Size],
 ) -> Result<Reading, Gone> {
     let mut group = |controller| {

@@ -12,9 +12,11 @@ use super::{Gone, Limit};
 pub struct HugePages {
     /// The kernel's name of the size, such as `2MB`.
     pub size: &'static str,
+    /// Bytes in one page.
+    pub page_bytes: u64,
     /// Effective limit in bytes. The kernel rounds what is written down to whole pages, and shows only that.
     pub limit_bytes: Option<Limit<u64>>,
-    /// Bytes in use now.
+    /// Bytes in use; without a limit they may be a minute old.
     pub usage_bytes: Option<u64>,
     /// Allocations that the group's limit refused since it was made.
     pub refused: Option<u64>,
@@ -90,13 +92,25 @@ pub(super) fn read(
         if settle(reader.slow(group, 0, names.limit, |_| Ok(Some(()))))?.is_none() {
             continue;
         }
-        let usage: Value<u64> = reader.get(group, 0, names.usage, |text| number(text).map(Some));
-        let Some(usage_bytes) = settle(usage)? else { continue };
         let limit_bytes = settle(reader.effective(group, names.limit, |reader, level| {
             reader.slow(group, level, names.limit, page_limit)
         }))?;
+        let parse = |text: &str| number(text).map(Some);
+        // Without a limit nobody needs to know at once.
+        let usage: Value<u64> = match &limit_bytes {
+            Some(_) => reader.get(group, 0, names.usage, parse),
+            None => reader.slow(group, 0, names.usage, parse),
+        };
+        let Some(usage_bytes) = settle(usage)? else { continue };
         let refused = settle(reader.slow(group, 0, names.refused, |text| refused(text, group.version())))?;
-        all.push(HugePages { size: size.name, limit_bytes, usage_bytes: Some(usage_bytes), refused });
+        let page_bytes = size.kib << 10;
+        all.push(HugePages {
+            size: size.name,
+            page_bytes,
+            limit_bytes,
+            usage_bytes: Some(usage_bytes),
+            refused,
+        });
     }
     Ok(all)
 }

@@ -154,3 +154,52 @@ pub(super) fn exited(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     code == Some(Errno::NOENT.raw_os_error()) || code == Some(Errno::SRCH.raw_os_error())
 }
+
+/// Whether the text may be that of a process that is ending, of which the kernel says `/` in every v1 hierarchy
+/// whatever its groups were (`proc_cgroup_show` in `kernel/cgroup/cgroup.c`, for `PF_EXITING`).
+pub(super) fn may_be_ending(text: &[u8]) -> bool {
+    let v1 = |line: &&[u8]| !line.is_empty() && !line.starts_with(b"0::");
+    let mut lines = text.split(|&byte| byte == b'\n').filter(v1).peekable();
+    lines.peek().is_some() && lines.all(|line| line.ends_with(b":/"))
+}
+
+/// Whether the process with this `/proc/PID/stat` is ending or has ended.
+pub(super) fn is_ending(path: &Path) -> bool {
+    match read(path) {
+        Ok(text) => ends(&text),
+        Err(error) => exited(&error),
+    }
+}
+
+/// Reads `PID (name) STATE PPID PGRP SESSION TTY TPGID FLAGS …`; the name may hold anything.
+fn ends(stat: &[u8]) -> bool {
+    /// `PF_EXITING` in `include/linux/sched.h`.
+    const EXITING: u32 = 4;
+    let behind_name = stat.iter().rposition(|&byte| byte == b')').map_or(stat.len(), |at| at + 1);
+    let mut fields = stat[behind_name..].split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+    let ended = fields.next().is_none_or(|state| matches!(state, b"Z" | b"X"));
+    let flags = fields.nth(5).and_then(|flags| std::str::from_utf8(flags).ok()?.parse::<u32>().ok());
+    ended || flags.is_some_and(|flags| flags & EXITING != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only a process that v1 shows in its root groups everywhere is asked for its state.
+    #[test]
+    fn knows_who_may_be_ending() {
+        assert!(may_be_ending(b"2:cpu:/\n1:name=systemd:/\n0::/a\n"));
+        assert!(!may_be_ending(b"2:cpu:/\n1:name=systemd:/a\n0::/\n"));
+        assert!(!may_be_ending(b"0::/\n"), "v2 shows the group until the process has been waited for");
+    }
+
+    /// A zombie and a process on its way there are told from living ones, whatever their names are.
+    #[test]
+    fn knows_who_ends() {
+        assert!(!ends(b"7 (a) Z 4) S 1 7 7 0 -1 4194560 1 2 3\n"));
+        assert!(ends(b"7 (a b) Z 1 7 7 0 -1 4227084 1 2 3\n"));
+        assert!(ends(b"7 (a) R 1 7 7 0 -1 4194564 1 2 3\n"), "PF_EXITING");
+        assert!(ends(b""), "it has gone between two reads");
+    }
+}

@@ -22,10 +22,14 @@ pub struct Memory {
     pub min_bytes: Option<u64>,
     /// The most that was ever charged; may be a minute old. v1, and v2 from Linux 5.19 on.
     pub peak_bytes: Option<u64>,
-    /// Swap in use, bytes (v2); may be a minute old.
+    /// Swap in use, bytes (v1: where swap is accounted for); may be a minute old.
     pub swap_bytes: Option<u64>,
     /// Effective limit of swap, bytes (v2).
     pub swap_limit_bytes: Option<Limit<u64>>,
+    /// Effective limit of memory and swap together, bytes (v1).
+    pub memory_and_swap_limit_bytes: Option<Limit<u64>>,
+    /// Whether tasks that find no memory are stopped instead of killed (v1: `oom_kill_disable`).
+    pub oom_kill_disabled: Option<bool>,
     /// What happened in the group and below it.
     pub events: MemoryEvents,
     /// The same of the binding cgroup, when that is another one.
@@ -94,10 +98,26 @@ pub(super) fn read(reader: &mut Reader<'_>, group: Group<'_>) -> Result<Memory, 
         limit_bytes,
         ..Memory::default()
     };
-    if group.version() == Version::V2 {
-        v2_settings(reader, group, &mut memory)?;
+    match group.version() {
+        Version::V1 => v1_settings(reader, group, &mut memory)?,
+        Version::V2 => v2_settings(reader, group, &mut memory)?,
     }
     Ok(memory)
+}
+
+/// What only v1 has: swap is counted together with memory, and the killer can be turned off.
+fn v1_settings(reader: &mut Reader<'_>, group: Group<'_>, memory: &mut Memory) -> Result<(), Gone> {
+    const LIMIT: &str = "memory.memsw.limit_in_bytes";
+    let limit = reader.effective(group, LIMIT, |reader, level| {
+        let Some(value) = reader.slow(group, level, LIMIT, limit)? else { return Ok(None) };
+        passed_up(reader, group, level, value)
+    });
+    memory.memory_and_swap_limit_bytes = settle(limit)?;
+    memory.swap_bytes = settle(reader.slow(group, 0, "memory.stat", |text| keyed(text, "swap")))?;
+    memory.oom_kill_disabled =
+        settle(reader.slow(group, 0, "memory.oom_control", |text| keyed(text, "oom_kill_disable")))?
+            .map(|disabled| disabled != 0);
+    Ok(())
 }
 
 /// What only v2 has, and what changes only when somebody changes it.
@@ -114,10 +134,15 @@ fn v2_settings(reader: &mut Reader<'_>, group: Group<'_>, memory: &mut Memory) -
     Ok(())
 }
 
-/// The limit of one level, if it counts for the own group: in v1 an ancestor's does only where charges are
-/// passed up (`memory.use_hierarchy`), which is then so for all groups below it.
+/// The hard limit of one level, if it counts for the own group.
 fn at_level(reader: &mut Reader<'_>, group: Group<'_>, level: usize, file: &'static str) -> Value<u64> {
-    let Some(value) = reader.get(group, level, file, limit)? else { return Ok(None) };
+    let Some(value) = reader.limit(group, level, file, limit)? else { return Ok(None) };
+    passed_up(reader, group, level, value)
+}
+
+/// The limit, if it counts for the own group: in v1 an ancestor's does only where charges are passed up
+/// (`memory.use_hierarchy`), which is then so for all groups below it.
+fn passed_up(reader: &mut Reader<'_>, group: Group<'_>, level: usize, value: u64) -> Value<u64> {
     if level == 0 || group.version() == Version::V2 {
         return Ok(Some(value));
     }
@@ -127,12 +152,12 @@ fn at_level(reader: &mut Reader<'_>, group: Group<'_>, level: usize, file: &'sta
 
 fn events(reader: &mut Reader<'_>, group: Group<'_>, level: usize) -> Result<MemoryEvents, Gone> {
     let events: Value<MemoryEvents> = match group.version() {
-        Version::V2 => reader.get(group, level, "memory.events", v2_events),
+        Version::V2 => reader.count(group, level, "memory.events", v2_events),
         Version::V1 => {
             return Ok(MemoryEvents {
-                max: settle(reader.get(group, level, "memory.failcnt", |text| number(text).map(Some)))?,
+                max: settle(reader.count(group, level, "memory.failcnt", |text| number(text).map(Some)))?,
                 oom_kill: settle(
-                    reader.get(group, level, "memory.oom_control", |text| keyed(text, "oom_kill")),
+                    reader.count(group, level, "memory.oom_control", |text| keyed(text, "oom_kill")),
                 )?,
                 ..MemoryEvents::default()
             });

@@ -35,7 +35,7 @@ pub use controller::Controller;
 pub use cpu::{Cpu, Throttling};
 pub use hierarchy::{Hierarchies, Mode, Options};
 pub use hugetlb::HugePages;
-pub use io::Io;
+pub use io::{Device, DeviceIo, Io};
 pub use membership::Membership;
 pub use memory::{Memory, MemoryEvents};
 pub use pids::Pids;
@@ -176,4 +176,17 @@ pub enum CgroupError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl CgroupError {
+    /// The error's name in metrics; `None` for a process that has exited, which is normal.
+    #[must_use]
+    pub const fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreadable { .. } => Some("unreadable"),
+            Self::NotMounted { .. } => Some("not_mounted"),
+            Self::Exited { .. } => None,
+            Self::Ambiguous { .. } => Some("ambiguous"),
+        }
+    }
 }

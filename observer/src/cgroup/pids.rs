@@ -27,12 +27,18 @@ pub(super) fn read(reader: &mut Reader<'_>, group: Group<'_>) -> Result<Pids, Go
     let current = |reader: &mut Reader<'_>, level| {
         settle(reader.get(group, level, "pids.current", |text| number(text).map(Some)))
     };
-    let refused = |reader: &mut Reader<'_>, level| {
-        settle(reader.get(group, level, "pids.events", |text| keyed(text, "max")))
-    };
     let limit = settle(
-        reader.effective(group, "pids.max", |reader, level| reader.get(group, level, "pids.max", limit)),
+        reader.effective(group, "pids.max", |reader, level| reader.limit(group, level, "pids.max", limit)),
     )?;
+    // Where nothing limits, nothing is refused any more.
+    let limited = limit.is_some();
+    let refused = |reader: &mut Reader<'_>, level| {
+        let parse = |text: &str| keyed(text, "max");
+        settle(match limited {
+            true => reader.count(group, level, "pids.events", parse),
+            false => reader.slow(group, level, "pids.events", parse),
+        })
+    };
     let binding = limit.as_ref().map_or(0, |limit| limit.level as usize);
     let above = binding != 0;
     Ok(Pids {

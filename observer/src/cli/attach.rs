@@ -8,10 +8,11 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::names;
 use super::output::{self, Format};
-use super::{names, pid};
 use crate::export::{json, text};
 use crate::model::view::View;
+use crate::pipeline::go_process;
 use crate::pipeline::{Options, Pipeline};
 
 /// How long the first table waits for probes.
@@ -42,7 +43,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    pid::require_go(arguments.pid)?;
+    go_process::require(arguments.pid)?;
     let mut pipeline = Pipeline::new(Options {
         only: Some(arguments.pid),
         probes: !arguments.no_probes,

@@ -8,10 +8,11 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::names;
 use super::output::{self, Format};
-use super::{names, pid};
 use crate::export::doctor;
 use crate::model::view::View;
+use crate::pipeline::go_process;
 use crate::pipeline::{Options, Pipeline};
 
 /// Time between two looks.
@@ -55,7 +56,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// When it could not look.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     if let Some(pid) = arguments.pid {
-        pid::require_go(pid)?;
+        go_process::require(pid)?;
     }
     let mut pipeline = Pipeline::new(Options {
         only: arguments.pid,

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 
-use super::{output, pid};
+use super::output;
 use crate::export::profile::{End, Filter, Format, GroupBy, Rendering, Written};
-use crate::pipeline::profile::{Next, Profile};
+use crate::pipeline::go_process;
+use crate::pipeline::profile::Profile;
 use crate::snapshot::census::Status;
 
 /// How long each part of the target's memory is waited for.
@@ -45,6 +46,12 @@ pub(super) struct Arguments {
     /// created
     #[arg(long, value_name = "TEXT")]
     function: Option<String>,
+    /// Only goroutines that the program gave this label (runtime/pprof); may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Time after which it ends; what was read until then is written
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "60s")]
+    timeout: Duration,
     /// The runtime's own goroutines too
     #[arg(long)]
     system: bool,
@@ -92,13 +99,20 @@ enum State {
     Leaked,
 }
 
+/// A label's key and value.
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let format = arguments.format();
     let to_terminal = arguments.output.is_none() && io::stdout().is_terminal();
     if to_terminal && format == Format::Pprof {
         bail!("a profile for pprof is no text: name a file with -o FILE");
     }
-    pid::require_go(arguments.pid)?;
+    let deadline = Instant::now() + arguments.timeout;
+    go_process::require(arguments.pid)?;
     let profile = Profile::start(arguments.pid, PATIENCE)
         .with_context(|| format!("process {} can't be observed", arguments.pid))?;
     let out: Box<dyn Write> = match &arguments.output {
@@ -118,25 +132,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // On a terminal that shows the goroutines themselves there is nothing more to say.
     let streams = matches!(format, Format::Debug2 | Format::Json);
     let progress = Progress::new(profile.descriptors, !(to_terminal && streams));
-    write(profile, rendering, progress)
+    write(profile, rendering, deadline, progress)
 }
 
 fn write(
-    mut profile: Profile,
+    profile: Profile,
     mut rendering: Rendering<impl Write>,
+    deadline: Instant,
     mut progress: Progress,
 ) -> anyhow::Result<()> {
-    let end = loop {
-        match profile.next_part() {
-            Ok(Next::Chunk(chunk)) => {
-                progress.advance(chunk.records.len());
-                rendering.add(&chunk)?;
-            }
-            Ok(Next::End(totals)) => break End { totals, interrupted: None },
-            Err(error) => break End { interrupted: Some(error.to_string()), ..End::default() },
-        }
-    };
+    let fed = profile.feed(&mut rendering, deadline, |goroutines| progress.advance(goroutines));
     progress.clear();
+    let end = fed?;
     let written = rendering.finish(&end)?;
     tell(&end, written)
 }
@@ -152,10 +159,13 @@ fn tell(end: &End, written: Written) -> anyhow::Result<()> {
             written.goroutines
         ));
     }
-    if !end.totals.is_whole() {
+    if let Some(missing) = end.missing() {
+        output::note(&format!("not all goroutines are here: {missing}"));
+    }
+    if written.without_labels > 0 {
         output::note(&format!(
-            "{} goroutine descriptors could not be read and {} contradicted themselves",
-            end.totals.unreadable, end.totals.torn
+            "{} goroutines have labels that could not be read, or are too many or too long",
+            written.without_labels
         ));
     }
     if written.without_stack > 0 {
@@ -230,5 +240,6 @@ impl Arguments {
             self.function.clone(),
             self.system,
         )
+        .with_labels(self.labels.clone())
     }
 }

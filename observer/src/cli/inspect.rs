@@ -86,7 +86,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // The name of a file need not be UTF-8; that of a process is a number.
     let path = match arguments.what.to_str().and_then(|text| text.parse::<u32>().ok()) {
         Some(pid) if !std::path::Path::new(&arguments.what).exists() => {
-            super::pid::require_go(pid)?;
+            crate::pipeline::go_process::require(pid)?;
             process::exe_path(pid)
         }
         _ => PathBuf::from(&arguments.what),

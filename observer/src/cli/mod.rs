@@ -13,7 +13,6 @@ mod list;
 mod log;
 mod names;
 mod output;
-mod pid;
 mod serve;
 
 use std::io;

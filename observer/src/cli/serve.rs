@@ -1,18 +1,20 @@
 //! `observer serve`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::names;
 use crate::diagnose::Thresholds;
+use crate::export::http::profiles::{Access, Profiles};
 use crate::export::http::{self, HttpState};
-use crate::pipeline::Options;
 use crate::pipeline::daemon::Daemon;
 use crate::pipeline::filter::{Filter, Pattern};
+use crate::pipeline::{Options, profiling};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -37,6 +39,15 @@ pub(super) struct Arguments {
     /// again when it or a certificate changes, and on SIGHUP
     #[arg(long = "web.config.file", value_name = "FILE", env = "OBSERVER_WEB_CONFIG_FILE")]
     web_config: Option<PathBuf>,
+    /// Who gets goroutine profiles at /debug/pprof/goroutine?pid=N: they show what a process does
+    #[arg(
+        long = "web.profiles",
+        value_enum,
+        value_name = "WHO",
+        env = "OBSERVER_WEB_PROFILES",
+        default_value = "loopback"
+    )]
+    profiles: Who,
     /// Time between two snapshots of each process
     #[arg(long, value_parser = interval, env = "OBSERVER_INTERVAL", default_value = "15s")]
     interval: Duration,
@@ -86,6 +97,16 @@ pub(super) struct Arguments {
     names: names::NameArguments,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Who {
+    /// Clients on this machine
+    Loopback,
+    /// Every client
+    All,
+    /// Nobody
+    Off,
+}
+
 /// Shorter than this a snapshot may not be over when the next one is due.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -121,6 +142,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(arguments))
 }
 
+const fn access(who: Who) -> Access {
+    match who {
+        Who::Loopback => Access::Loopback,
+        Who::All => Access::All,
+        Who::Off => Access::Off,
+    }
+}
+
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -133,7 +162,8 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let daemon = Daemon::start(options(arguments)?, arguments.interval)?;
-    let state = HttpState::new(daemon.views(), arguments.interval, &arguments.telemetry_path)?;
+    let state = HttpState::new(daemon.views(), arguments.interval, &arguments.telemetry_path)?
+        .with_profiles(Profiles::new(access(arguments.profiles), Arc::new(profiling::take)));
     let web = http::watch_config(web, hangup);
     for address in addresses {
         let (scheme, port) = (web.borrow().scheme(), address.port());

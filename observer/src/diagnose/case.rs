@@ -65,6 +65,13 @@ impl Said {
             .maybe("oldest_wait_seconds", callsite.oldest_wait_seconds)
     }
 
+    /// Says of which callsites the goroutines in a state are, those with most of them first.
+    pub(super) fn where_in_state(self, name: &'static str, case: &Case<'_>, state: &str) -> Self {
+        let most: Vec<String> =
+            case.most_in_state(state).iter().map(|(count, at)| format!("{count} {at}")).collect();
+        if most.is_empty() { self } else { self.with(name, most.join("; ").as_str()) }
+    }
+
     /// Names the group that sets a limit.
     pub(super) fn bound<T>(self, limit: &Limit<T>) -> Self {
         self.with("limit_set_by", limit.binding.clone()).with("limit_level", limit.level)
@@ -121,6 +128,28 @@ impl<'a> Case<'a> {
         self.target.goroutines.as_ref()?.states.get(name).copied()
     }
 
+    /// The callsites with most goroutines in a state: how many, and which.
+    pub(super) fn most_in_state(&self, state: &str) -> Vec<(u64, String)> {
+        /// More than these nobody reads.
+        const MOST: usize = 3;
+        let count = |callsite: &'a CallsiteView| Some((*callsite.states.get(state)?, callsite));
+        let mut all: Vec<_> = self.target.callsites.iter().filter_map(count).collect();
+        all.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+        all.into_iter()
+            .take(MOST)
+            .map(|(count, at)| (count, format!("{} started by {}", at.entry, place(at))))
+            .collect()
+    }
+
+    /// `; 12 are ready to run, most of them main.f started by main.g (main.go:7)`, or nothing.
+    pub(super) fn in_state_words(&self, state: &str, words: &str) -> String {
+        let total = self.state(state).unwrap_or(0);
+        match self.most_in_state(state).first() {
+            Some((_, most)) if total > 0 => format!("; {total} goroutines {words}, most of them {most}"),
+            _ => String::new(),
+        }
+    }
+
     /// The cgroup's samples of the last minute, if they are enough for a rate.
     pub(super) fn window(&self) -> Option<&'a [CgroupSample]> {
         let thresholds = self.thresholds;
@@ -157,10 +186,23 @@ impl<'a> Case<'a> {
     pub(super) fn chosen_by(&self) -> &'static str {
         use crate::model::view::Source;
         match self.runtime().and_then(|runtime| runtime.gomaxprocs_source) {
-            Some(Source::Default) => "chosen by the runtime",
+            Some(Source::Default) if self.runtime().is_some_and(|runtime| runtime.container_aware) => {
+                "chosen by the runtime, which knows the CPU limit of its own cgroup but of none above it"
+            }
+            Some(Source::Default) => "chosen by the runtime, which doesn't know the CPU limit",
             Some(Source::Environment) => "set by the environment",
             Some(Source::Call) => "set by a call in the program",
             None => "source unknown",
+        }
+    }
+
+    /// Who chose GOMEMLIMIT, in words that follow its value.
+    pub(super) fn gomemlimit_chosen_by(&self) -> &'static str {
+        use crate::model::view::Source;
+        match self.runtime().and_then(|runtime| runtime.gomemlimit_source) {
+            Some(Source::Environment) => " (set by the environment)",
+            Some(Source::Call) => " (set by a call in the program)",
+            Some(Source::Default) | None => "",
         }
     }
 

@@ -12,6 +12,9 @@ What `observer doctor` and the metric `observer_finding` can say. Written from t
 `UPDATE_GOLDEN=1 cargo test -p observer --lib diagnose::`.
 
 A rule that lacks data says nothing. Findings of equal severity come in the order of this page.
+
+| rule | fires when |
+|---|---|
 ";
 
 const THRESHOLDS_INTRODUCTION: &str = "
@@ -28,6 +31,9 @@ const THRESHOLDS_INTRODUCTION: &str = "
 pub fn rules_reference() -> String {
     let mut text = INTRODUCTION.to_owned();
     // Writing to a string can't fail.
+    for rule in RULES {
+        _ = writeln!(text, "| [{0}](#{0}) | {1} |", rule.name, rule.when);
+    }
     for rule in RULES {
         _ = write!(text, "\n## {}\n\n{}\n\n{}\n", rule.name, rule.when, rule.why);
     }

@@ -63,6 +63,8 @@ fn target() -> TargetView {
             gogc_percent: Some(100),
             heap_live_bytes: Some(60 << 20),
             heap_marked_bytes: Some(50 << 20),
+            gc_cycles: Some(2),
+            threads_idle: Some(4),
             heap_goal_bytes: Some(100 << 20),
             threads: Some(12),
             run_queue_goroutines: Some(4),
@@ -81,8 +83,7 @@ fn target() -> TargetView {
             threads: Some(12),
             runnable: 4,
             syscall: 3,
-            heap_live: Some(60 << 20),
-            heap_marked: Some(u64::from(tick / 10)),
+            gc_cycles: Some(u64::from(tick / 10)),
         }),
     }
 }
@@ -104,6 +105,9 @@ pub(super) fn callsite(created_by: &str, reason: &str, live: impl Fn(u32) -> u64
         growth_per_second: None,
         oldest_wait_seconds: Some(58.0),
         wait_reasons: BTreeMap::from([(Arc::from(reason), now)]),
+        states: BTreeMap::from([("waiting", now)]),
+        stacks_bytes: 2048 * now,
+        busy_seconds: None,
         own_series: true,
         recent: ticks(|tick| CallsiteSample { at: at(tick), live: live(tick), exited: Some(0) }),
     }
@@ -125,9 +129,10 @@ fn cgroup() -> CgroupView {
             ..Memory::default()
         }),
         pids: Some(Pids { limit: limit(100), current: Some(20), refused: Some(0), ..Pids::default() }),
-        io: Some(Io { weight: Some(100), default_weight: Some(100) }),
+        io: Some(Io { weight: Some(100), default_weight: Some(100), ..Io::default() }),
         hugetlb: vec![HugePages {
             size: "2MB",
+            page_bytes: 2 << 20,
             limit_bytes: limit(10 << 20),
             usage_bytes: Some(0),
             refused: Some(0),

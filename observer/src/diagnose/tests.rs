@@ -1,5 +1,6 @@
 use super::testdata::{TICKS, at, callsite, healthy, limit, ticks};
 use super::{RULES, Thresholds, diagnose, rules_reference};
+use crate::cgroup::{Problem, Reason};
 use crate::model::view::{
     CallsiteCpuView, CgroupView, Fact, Finding, OnCpuView, RuntimeView, Severity, Source, TargetView, View,
 };
@@ -150,11 +151,11 @@ const EXAMPLES: &[Example] = &[
         sick: |view| {
             runtime(view).gomemlimit_bytes = Some(55 << 20);
             for (tick, sample) in target(view).recent.iter_mut().enumerate() {
-                sample.heap_marked = Some(tick as u64);
+                sample.gc_cycles = Some(8 * tick as u64);
             }
         },
         well: |view| runtime(view).gomemlimit_bytes = Some(200 << 20),
-        blind: |view| target(view).recent.iter_mut().for_each(|sample| sample.heap_marked = None),
+        blind: |view| target(view).recent.iter_mut().for_each(|sample| sample.gc_cycles = None),
     },
     Example {
         rule: "memory-limit-unaligned",
@@ -195,7 +196,7 @@ const EXAMPLES: &[Example] = &[
         blind: |view| cgroup(view).recent.clear(),
     },
     Example {
-        rule: "hugetlb-refused",
+        rule: "hugetlb-limit-unaligned",
         sick: |view| cgroup(view).hugetlb[0].refused = Some(2),
         well: |view| cgroup(view).hugetlb[0].refused = Some(0),
         blind: |view| cgroup(view).hugetlb[0].refused = None,
@@ -274,7 +275,7 @@ fn growth_at_the_start_is_no_leak() {
     assert!(!fires("goroutine-growth", &[leak, without_probes]), "58 s are too short without probes");
 }
 
-/// A leak names its callsite, and the time to the memory limit follows from the smallest stack.
+/// A leak names its callsite, and the time to the memory limit follows from their stacks.
 #[test]
 fn a_leak_is_measured() {
     let all = findings(&[leak]);
@@ -284,7 +285,7 @@ fn a_leak_is_measured() {
         other => panic!("{name}: {other:?}"),
     };
     assert_eq!((number("live"), number("growth_per_second"), number("line")), (680.0, 10.0, 7.0));
-    assert_eq!(number("stacks_bytes_at_least"), 680.0 * 2048.0);
+    assert_eq!(number("stacks_bytes"), 680.0 * 2048.0);
     assert_eq!(number("memory_limit_reached_seconds_at_most"), f64::from(12 << 20) / (10.0 * 2048.0));
     assert_eq!(finding.severity, Severity::Critical, "the limit is ten minutes away");
     assert!(
@@ -321,6 +322,19 @@ fn throttling_names_who_used_the_cpu() {
     assert_eq!(named.evidence["cpu_used_by"], Fact::from(who));
     assert!(named.summary.ends_with(who), "{}", named.summary);
     assert!(!found(&[throttled]).evidence.contains_key("cpu_used_by"));
+}
+
+/// Values of the cgroup that can't be read are named, with the reason.
+#[test]
+fn unread_values_are_named() {
+    let unread = |view: &mut View| {
+        let problem = Problem { file: "memory.max", path: "/app".into(), reason: Reason::Denied };
+        cgroup(view).problems.push(problem);
+    };
+    let all = findings(&[unread]);
+    let [finding] = &all[..] else { panic!("one finding: {all:?}") };
+    assert_eq!((finding.rule, finding.severity), ("observer-limited", Severity::Info));
+    assert!(finding.summary.contains("memory.max of cgroup /app: permission denied"), "{finding:?}");
 }
 
 /// The worst comes first.

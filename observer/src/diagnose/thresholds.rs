@@ -66,7 +66,7 @@ thresholds! {
     heap_share = 0.5, "Live heap as a share of the memory limit from which on the heap is what fills it";
     memory_share = 0.9, "Memory in use as a share of the limit";
     thrash_share = 0.85, "Live heap as a share of GOMEMLIMIT";
-    thrash_changes = 0.5, "Share of the observations that must have seen a new garbage collection";
+    thrash_cycles_per_second = 1.0, "Garbage collections per second that are too many at such a heap";
     pids_share = 0.8, "Tasks as a share of the limit";
     pids_share_critical = 0.95, "Tasks as a share of the limit that is critical";
     threads_least = 50.0, "Least number of threads that grow";

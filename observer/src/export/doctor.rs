@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::shown;
 use crate::model::view::{Fact, Finding, TargetView, View};
 use crate::text::printable;
 
@@ -29,6 +30,18 @@ pub struct Row<'a> {
     pub pid: u32,
     /// Base name of the executable.
     pub process: Cow<'a, str>,
+    /// Kubernetes namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Cow<'a, str>>,
+    /// Pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Cow<'a, str>>,
+    /// Container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Cow<'a, str>>,
+    /// systemd unit, or the cgroup's own name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Cow<'a, str>>,
     /// What is wrong: one sentence.
     pub summary: Cow<'a, str>,
     /// What it rests on: numbers and names, the units in the keys.
@@ -68,6 +81,10 @@ pub fn json(view: &View) -> Report<'_> {
             severity: finding.severity.name(),
             pid: target.pid,
             process: printable(&target.process),
+            namespace: shown(&target.owner.namespace),
+            pod: shown(&target.owner.pod),
+            container: shown(&target.owner.container),
+            unit: shown(&target.owner.unit),
             summary: printable(&finding.summary),
             evidence: finding.evidence.iter().map(|(name, fact)| (*name, value(fact))).collect(),
             advice: printable(&finding.advice),
@@ -133,7 +150,8 @@ fn seen(view: &View, shown: &[usize]) -> usize {
 }
 
 fn group<'a>(text: &mut String, target: &TargetView, findings: impl Iterator<Item = &'a Finding>) {
-    _ = writeln!(text, "{} (pid {})", printable(&target.process), target.pid);
+    let owner = super::owner(target).map(|owner| format!(", {owner}")).unwrap_or_default();
+    _ = writeln!(text, "{} (pid {}){owner}", printable(&target.process), target.pid);
     for finding in findings {
         _ = writeln!(
             text,

@@ -9,6 +9,8 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use super::rates::cpu_rates;
+use super::settings::Runtime;
+use super::shown;
 mod waits;
 
 use crate::model::view::{
@@ -110,6 +112,9 @@ pub struct AttachLine<'a> {
     pub states: BTreeMap<&'static str, u64>,
     /// Waiting user goroutines by reason.
     pub wait_reasons: BTreeMap<Cow<'a, str>, u64>,
+    /// What the Go runtime says of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
     /// The process's cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup<'a>>,
@@ -151,6 +156,13 @@ pub struct Callsite<'a> {
     pub oldest_wait_seconds: Option<f64>,
     /// Waiting ones by reason.
     pub wait_reasons: BTreeMap<Cow<'a, str>, u64>,
+    /// Goroutines by state, those of none left out.
+    pub states: &'a BTreeMap<&'static str, u64>,
+    /// Bytes of their stacks.
+    pub stacks_bytes: u64,
+    /// Seconds since which every look found all of them running or ready to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy_seconds: Option<f64>,
 }
 
 /// CPU time of one `go` statement, or of the runtime itself.
@@ -265,7 +277,7 @@ pub fn attach<'a>(previous: Option<&View>, view: &'a View, pid: u32) -> Option<A
     Some(AttachLine {
         time: view.taken_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         pid,
-        reason: safe(&target.reason),
+        reason: shown(&target.reason),
         goroutines: goroutines.map(|counts| counts.user),
         system_goroutines: goroutines.map(|counts| counts.system),
         complete: goroutines.map(|counts| counts.complete),
@@ -276,6 +288,7 @@ pub fn attach<'a>(previous: Option<&View>, view: &'a View, pid: u32) -> Option<A
         waits: target.waits.as_ref().map(waits::Waits::from),
         states: goroutines.map(|counts| counts.states.clone()).unwrap_or_default(),
         wait_reasons: goroutines.map(|counts| reasons(&counts.wait_reasons)).unwrap_or_default(),
+        runtime: super::settings::of(target),
         cgroup: super::cgroup_of(view, target).map(|group| cgroup(previous, view, group)),
         probes: target.probes.as_ref().map(Probes::from),
     })
@@ -291,20 +304,20 @@ fn row<'a>(view: &'a View, target: &'a TargetView) -> ListRow<'a> {
         start_time: target.start_time,
         process: printable(&target.process),
         exe: printable(&target.exe),
-        go_version: safe(&target.go_version),
+        go_version: shown(&target.go_version),
         state: target.state.name(),
-        reason: safe(&target.reason),
+        reason: shown(&target.reason),
         goroutines: target.goroutines.as_ref().map(|counts| counts.user),
         gomaxprocs: target.runtime.as_ref().and_then(|runtime| runtime.gomaxprocs),
         cpu_limit_cores: cpu.and_then(|cpu| Some(cpu.limit_cores.as_ref()?.value)),
         memory_limit_bytes: memory.and_then(|memory| Some(memory.limit_bytes.as_ref()?.value)),
         memory_usage_bytes: memory.and_then(|memory| memory.usage_bytes),
-        namespace: safe(&target.owner.namespace),
-        pod: safe(&target.owner.pod),
-        container: safe(&target.owner.container),
-        unit: safe(&target.owner.unit),
-        slice: safe(&target.slice),
-        container_id: safe(&target.container_id),
+        namespace: shown(&target.owner.namespace),
+        pod: shown(&target.owner.pod),
+        container: shown(&target.owner.container),
+        unit: shown(&target.owner.unit),
+        slice: shown(&target.slice),
+        container_id: shown(&target.container_id),
     }
 }
 
@@ -323,6 +336,9 @@ impl<'a> From<&'a CallsiteView> for Callsite<'a> {
             growth_per_second: callsite.growth_per_second,
             oldest_wait_seconds: callsite.oldest_wait_seconds,
             wait_reasons: reasons(&callsite.wait_reasons),
+            states: &callsite.states,
+            stacks_bytes: callsite.stacks_bytes,
+            busy_seconds: callsite.busy_seconds,
         }
     }
 }
@@ -398,10 +414,6 @@ fn limit<T: Copy>(limit: Option<&Limit<T>>) -> (Option<T>, Option<Cow<'_, str>>)
 
 fn reasons(reasons: &BTreeMap<Arc<str>, u64>) -> BTreeMap<Cow<'_, str>, u64> {
     reasons.iter().map(|(reason, count)| (printable(reason), *count)).collect()
-}
-
-fn safe(text: &Option<Arc<str>>) -> Option<Cow<'_, str>> {
-    text.as_deref().map(printable)
 }
 
 #[cfg(test)]

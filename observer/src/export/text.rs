@@ -6,7 +6,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use super::rates::cpu_rates;
-use super::{cgroup_of, most_growing};
+use super::{cgroup_of, most_growing, owner};
 use crate::model::view::{
     CallsiteCpuView, CallsiteView, CgroupView, GoroutinesView, OnCpuView, ProbesView, TargetView, View,
     WaitsView,
@@ -61,7 +61,7 @@ fn list_row(view: &View, target: &TargetView) -> Vec<String> {
         cpu_limit(cgroup).map_or(UNKNOWN.to_owned(), |(cores, _)| format!("{cores:.2}")),
         memory(cgroup).unwrap_or(UNKNOWN.to_owned()),
         printable(&target.process).into_owned(),
-        owner(target),
+        owner(target).unwrap_or(UNKNOWN.to_owned()),
     ]
 }
 
@@ -159,9 +159,12 @@ fn fitted(path: &str, room: usize) -> Cow<'_, str> {
 fn header(previous: Option<&View>, view: &View, target: &TargetView) -> String {
     let version = target.go_version.as_deref().map_or(Cow::Borrowed("unknown Go version"), printable);
     let mut text = format!("{} (pid {}), {version}", printable(&target.process), target.pid);
+    if let Some(inner) = target.inner_pid {
+        _ = write!(text, ", pid {inner} in its own namespace");
+    }
     match owner(target) {
-        owner if owner == UNKNOWN => text.push('\n'),
-        owner => _ = writeln!(text, ", {owner}"),
+        None => text.push('\n'),
+        Some(owner) => _ = writeln!(text, ", {owner}"),
     }
     if let Some(reason) = &target.reason {
         _ = writeln!(text, "{}: {}", target.state.name(), printable(reason));
@@ -359,21 +362,6 @@ fn memory(cgroup: Option<&CgroupView>) -> Option<String> {
         Some(limit) => format!("{usage} of {}", bytes(limit.value)),
         None => format!("{usage}, no limit"),
     })
-}
-
-/// `namespace/pod/container`, or the unit.
-fn owner(target: &TargetView) -> String {
-    let owner = &target.owner;
-    let parts: Vec<_> = [&owner.namespace, &owner.pod, &owner.container]
-        .into_iter()
-        .flatten()
-        .map(|s| printable(s))
-        .collect();
-    match (parts.is_empty(), owner.unit.as_deref()) {
-        (false, _) => parts.join("/"),
-        (true, Some(unit)) => printable(unit).into_owned(),
-        (true, None) => UNKNOWN.to_owned(),
-    }
 }
 
 /// The `count` most frequent reasons, each with its number, and how many there are of the rest.

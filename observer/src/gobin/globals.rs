@@ -31,6 +31,8 @@ pub struct Globals {
     pub gomaxprocs: Option<u64>,
     /// `runtime.gcController`, a `gcControllerState`.
     pub gc_controller: Option<u64>,
+    /// `runtime.memstats.numgc`, a `uint32`.
+    pub numgc: Option<u64>,
     /// `runtime.waitReasonStrings`, an array of strings.
     pub wait_reasons: Option<u64>,
     /// Why a global is `None`.
@@ -59,7 +61,7 @@ const fn rule(function: &'static str, index: usize) -> Rule {
 
 /// Found by searching all runtime functions that Go 1.19 to 1.27 have in common for references whose index
 /// never changes, and checked against the symbols of unstripped builds by the tests.
-const DEFINITIONS: [Definition; 7] = [
+const DEFINITIONS: [Definition; 8] = [
     Definition {
         symbol: "runtime.allglen",
         relro: false,
@@ -98,6 +100,16 @@ const DEFINITIONS: [Definition; 7] = [
         relro: false,
         rules: [rule("runtime.gcControllerCommit", 1), rule("runtime.gcinit", 1)],
         slot: |globals| &mut globals.gc_controller,
+    },
+    Definition {
+        // A member, which no symbol names: the two functions are the only witnesses.
+        symbol: "runtime.memstats.numgc",
+        relro: false,
+        rules: [
+            rule("runtime.(*gcCPULimiterState).accumulate", 0),
+            rule("runtime.(*gcCPULimiterState).resetCapacity", 0),
+        ],
+        slot: |globals| &mut globals.numgc,
     },
     Definition {
         symbol: "runtime.waitReasonStrings",

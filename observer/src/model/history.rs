@@ -8,12 +8,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::recent::{CallsiteSample, Recent, TargetSample};
 use super::reconcile::Base;
-use super::view::{CallsiteView, GoroutinesView, GroupView, ProbesView, RuntimeView, Source};
+use super::view::{CallsiteView, GoroutinesView, GroupView, ProbesView, RuntimeView};
 use crate::discover::environment::Environment;
 use crate::gobin::naming::CallsiteName;
 use crate::snapshot::census::{CallsiteKey, Census, Status, Tally};
 use crate::snapshot::reader::Snapshot;
-use crate::snapshot::runtime::Settings;
 
 /// Goroutines from which on a callsite's last ticks are kept.
 const MANY: u64 = 50;
@@ -57,8 +56,8 @@ pub struct Readings<'a> {
     pub probed: Option<Probed<'a>>,
     /// Names of all callsites in the snapshot and in the counts.
     pub names: &'a FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
-    /// What its environment said when it started.
-    pub environment: &'a Environment,
+    /// What its environment said when it started, if that could be read.
+    pub environment: Option<&'a Environment>,
 }
 
 /// Probe counts read before and after a snapshot, estimated where probes were missing.
@@ -123,6 +122,8 @@ struct Callsite {
     live: Option<u64>,
     counted: Counted,
     base: Base,
+    /// When every goroutine was first seen busy, of an unbroken row of ticks.
+    busy_since: Option<f64>,
     recent: Recent<CallsiteSample>,
 }
 
@@ -266,6 +267,9 @@ impl History {
             growth_per_second: rate(live, callsite.and_then(|callsite| callsite.live).unwrap_or(0)),
             oldest_wait_seconds: tally.and_then(|tally| tally.oldest_wait),
             wait_reasons: tally.map(|tally| reasons(tally, readings.snapshot)).unwrap_or_default(),
+            states: tally.map(states).unwrap_or_default(),
+            stacks_bytes: tally.map_or(0, |tally| tally.stacks),
+            busy_seconds: None,
             own_series: false,
             recent: Vec::new(),
         })
@@ -282,6 +286,8 @@ impl History {
     ) {
         for (index, (key, view, _)) in views.iter_mut().enumerate() {
             let Some(callsite) = self.callsites.get_mut(key) else { continue };
+            callsite.busy_since = callsite.busy_since.or(Some(at)).filter(|_| is_busy(view));
+            view.busy_seconds = callsite.busy_since.map(|since| at - since);
             if index >= MAX_RECENT || view.live < MANY {
                 callsite.recent.clear();
                 continue;
@@ -313,6 +319,12 @@ impl History {
     }
 }
 
+/// Whether each goroutine runs, or could.
+fn is_busy(view: &CallsiteView) -> bool {
+    let busy = [Status::Runnable, Status::Running].map(|status| view.states.get(status.name()));
+    view.live > 0 && busy.into_iter().flatten().sum::<u64>() == view.live
+}
+
 fn per_second(difference: f64, elapsed: Duration) -> f64 {
     difference / elapsed.as_secs_f64().max(0.001)
 }
@@ -333,40 +345,23 @@ fn goroutines(snapshot: &Snapshot) -> GoroutinesView {
         states: Status::ALL.iter().map(|status| (status.name(), census.states[*status as usize])).collect(),
         wait_reasons,
         torn: census.torn,
+        locked: census.locked,
+        stacks_bytes: census.stacks,
         complete: census.is_whole(),
         duration: snapshot.ended - snapshot.began,
     }
 }
 
-fn runtime(snapshot: &Snapshot, environment: &Environment) -> RuntimeView {
-    let settings = &snapshot.settings;
-    RuntimeView {
-        gomaxprocs: settings.gomaxprocs,
-        gomaxprocs_source: source(settings, environment),
-        gogc_percent: settings.gogc_percent,
-        gomemlimit_bytes: settings.gomemlimit_bytes,
-        heap_live_bytes: settings.heap_live_bytes,
-        heap_marked_bytes: settings.heap_marked_bytes,
-        heap_goal_bytes: settings.heap_goal_bytes,
-        threads: settings.threads,
-        run_queue_goroutines: settings.run_queue,
-    }
+fn runtime(snapshot: &Snapshot, environment: Option<&Environment>) -> RuntimeView {
+    let mut settings = snapshot.settings.clone();
+    settings.attribute(environment);
+    settings
 }
 
-/// Who set GOMAXPROCS. Before Go 1.25 a call and a default that has outlived a change of the affinity can't be
-/// told apart without a variable in the environment.
-fn source(settings: &Settings, environment: &Environment) -> Option<Source> {
-    if settings.gomaxprocs_set == Some(false) {
-        return Some(Source::Default);
-    }
-    let known = environment.gomaxprocs.as_ref()?;
-    let wanted = known.as_ref().and_then(|text| text.parse::<u32>().ok()).filter(|n| *n > 0);
-    match (wanted, settings.gomaxprocs) {
-        (Some(wanted), Some(n)) if wanted == n => Some(Source::Environment),
-        (Some(_), Some(_)) => Some(Source::Call),
-        (None, _) if settings.gomaxprocs_set == Some(true) => Some(Source::Call),
-        _ => None,
-    }
+/// User goroutines by state, those of none left out.
+fn states(tally: &Tally) -> BTreeMap<&'static str, u64> {
+    let all = Status::ALL.iter().map(|status| (status.name(), tally.states[*status as usize]));
+    all.filter(|(_, count)| *count > 0).collect()
 }
 
 fn sample(goroutines: &GoroutinesView, runtime: &RuntimeView, at: f64) -> TargetSample {
@@ -376,30 +371,13 @@ fn sample(goroutines: &GoroutinesView, runtime: &RuntimeView, at: f64) -> Target
         threads: runtime.threads,
         runnable: state(Status::Runnable.name()),
         syscall: state(Status::Syscall.name()),
-        heap_live: runtime.heap_live_bytes,
-        heap_marked: runtime.heap_marked_bytes,
+        gc_cycles: runtime.gc_cycles,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Each way in which GOMAXPROCS can have come about, and the one that can't be told.
-    #[test]
-    fn gomaxprocs_has_a_source() {
-        let source_of = |set: Option<bool>, variable: Option<Option<&str>>| {
-            let settings = Settings { gomaxprocs: Some(4), gomaxprocs_set: set, ..Settings::default() };
-            source(&settings, &Environment { gomaxprocs: variable.map(|text| text.map(Into::into)) })
-        };
-        assert_eq!(source_of(Some(false), None), Some(Source::Default));
-        assert_eq!(source_of(Some(true), Some(Some("4"))), Some(Source::Environment));
-        assert_eq!(source_of(Some(true), Some(Some("8"))), Some(Source::Call));
-        assert_eq!(source_of(Some(true), Some(None)), Some(Source::Call));
-        assert_eq!(source_of(Some(true), None), None, "the environment couldn't be read");
-        assert_eq!(source_of(None, Some(Some("4"))), Some(Source::Environment));
-        assert_eq!(source_of(None, Some(None)), None, "before Go 1.25");
-    }
 
     const KEY: CallsiteKey = CallsiteKey { gopc: 1, entry: 2 };
 
@@ -415,7 +393,7 @@ mod tests {
         let snapshot = Snapshot {
             census: Census::default(),
             reasons: Arc::default(),
-            settings: Settings::default(),
+            settings: RuntimeView::default(),
             began: now,
             ended: now,
         };
@@ -433,7 +411,7 @@ mod tests {
                 groups: &[],
             }),
             names: &names,
-            environment: &Environment::default(),
+            environment: None,
         })
     }
 

@@ -42,16 +42,22 @@ pub struct Ledger {
     max_series: usize,
     /// For all workloads together.
     max_node: usize,
+    /// Counts ticks: workloads that are not in one have ended.
+    tick: u64,
     accounts: BTreeMap<Workload, Account>,
 }
 
 #[derive(Debug)]
 struct Account {
     series: BTreeMap<Label, Series>,
+    /// How many of them are admitted.
+    admitted: usize,
     other: Option<Counted>,
     cpu_seconds: BTreeMap<Label, f64>,
     waits: Waits<Arc<str>>,
     touched: Instant,
+    /// The last tick that it was in.
+    tick: u64,
 }
 
 #[derive(Debug, Default)]
@@ -67,16 +73,15 @@ impl Ledger {
     /// At most `max_series` callsites of a workload have series of their own, and `max_node` of all.
     #[must_use]
     pub const fn new(max_series: usize, max_node: usize) -> Self {
-        Self { max_series, max_node, accounts: BTreeMap::new() }
+        Self { max_series, max_node, tick: 0, accounts: BTreeMap::new() }
     }
 
     /// Notes which callsites of a process there are, most goroutines first, and marks those with series.
     pub fn admit(&mut self, workload: &Workload, callsites: &mut [CallsiteView], now: Instant) {
-        let own = |account: &Account| account.series.values().filter(|series| series.admitted).count();
-        let all: usize = self.accounts.values().map(own).sum();
-        let own = self.accounts.get(workload).map_or(0, own);
+        let own = self.account(workload, now).admitted;
+        let wanted = callsites.len().min(self.max_series).saturating_sub(own);
         // What the others leave; a workload keeps the series that it has.
-        let max_series = self.max_series.min(own + self.max_node.saturating_sub(all));
+        let max_series = self.max_series.min(own + self.room(wanted));
         let account = self.account(workload, now);
         for callsite in callsites {
             let label = (callsite.created_by.clone(), callsite.entry.clone());
@@ -119,19 +124,38 @@ impl Ledger {
 
     /// The totals of all workloads; forgets those that ended long ago.
     pub fn totals(&mut self, now: Instant) -> Vec<TotalsView> {
+        self.tick += 1;
         self.accounts.retain(|_, account| now.saturating_duration_since(account.touched) < KEEP);
         self.accounts.iter().map(|(workload, account)| account.view(workload)).collect()
+    }
+
+    /// Series that are left on this machine. If they are fewer than `wanted`, workloads that have ended are
+    /// forgotten before their time, the longest ended first.
+    fn room(&mut self, wanted: usize) -> usize {
+        let taken = |accounts: &BTreeMap<_, Account>| {
+            accounts.values().map(|account| account.admitted).sum::<usize>()
+        };
+        while self.max_node.saturating_sub(taken(&self.accounts)) < wanted {
+            let ended = self.accounts.iter().filter(|(_, account)| account.tick + 1 < self.tick);
+            let Some((workload, _)) = ended.min_by_key(|(_, account)| account.touched) else { break };
+            let workload = workload.clone();
+            self.accounts.remove(&workload);
+        }
+        self.max_node.saturating_sub(taken(&self.accounts))
     }
 
     fn account(&mut self, workload: &Workload, now: Instant) -> &mut Account {
         let account = self.accounts.entry(workload.clone()).or_insert_with(|| Account {
             series: BTreeMap::new(),
+            admitted: 0,
             other: None,
             cpu_seconds: BTreeMap::new(),
             waits: Waits::new(),
             touched: now,
+            tick: self.tick,
         });
         account.touched = now;
+        account.tick = self.tick;
         account
     }
 }
@@ -146,11 +170,11 @@ impl Account {
         if series.admitted {
             return true;
         }
-        let admitted = self.series.values().filter(|series| series.admitted).count();
-        if admitted >= max_series && !self.displace(live) {
+        if self.admitted >= max_series && !self.displace(live) {
             return false;
         }
         self.series.entry(label).or_default().admitted = true;
+        self.admitted += 1;
         true
     }
 
@@ -161,6 +185,7 @@ impl Account {
         match least {
             Some(least) if live > least.live.saturating_mul(DISPLACE) => {
                 least.admitted = false;
+                self.admitted -= 1;
                 true
             }
             _ => false,
@@ -272,8 +297,8 @@ mod tests {
         assert_eq!(created(&mut ledger, now), (vec![("b".to_owned(), 2)], Some(11)));
     }
 
-    /// All workloads together stay within the limit of the machine; the series of one that ended are free again
-    /// when its totals are forgotten.
+    /// All workloads together stay within the limit of the machine; those of one that has ended are forgotten when
+    /// they are needed.
     #[test]
     fn the_machine_has_a_limit() {
         let (mut ledger, now) = (Ledger::new(2, 3), Instant::now());
@@ -287,8 +312,12 @@ mod tests {
         assert_eq!(admitted(&mut ledger, "q", now), [true, false]);
         assert_eq!(admitted(&mut ledger, "r", now), [false, false]);
         assert_eq!(admitted(&mut ledger, "p", now), [true, true]);
-        let later = now + 2 * KEEP;
-        _ = ledger.totals(later);
-        assert_eq!(admitted(&mut ledger, "r", later), [true, true]);
+        // Two ticks without `p`, and its series are for those that live.
+        for _ in 0..2 {
+            _ = ledger.totals(now);
+            _ = admitted(&mut ledger, "q", now);
+        }
+        assert_eq!(admitted(&mut ledger, "q", now), [true, true]);
+        assert_eq!(admitted(&mut ledger, "r", now), [true, false]);
     }
 }

@@ -64,10 +64,8 @@ pub struct TargetSample {
     pub runnable: u64,
     /// Goroutines in system calls.
     pub syscall: u64,
-    /// Live heap, bytes.
-    pub heap_live: Option<u64>,
-    /// What the last collection found live, bytes: another number after each collection.
-    pub heap_marked: Option<u64>,
+    /// Garbage collections since the start.
+    pub gc_cycles: Option<u64>,
 }
 
 /// One cgroup at one tick: counters since the group was made. `None` = the kernel doesn't tell.

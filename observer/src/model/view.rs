@@ -7,8 +7,12 @@ use std::time::{Duration, SystemTime};
 pub use super::finding::{Evidence, Fact, Finding, Severity};
 pub use super::recent::{CallsiteSample, CgroupSample, TargetSample};
 use super::waits::Waits;
-pub use crate::cgroup::{HugePages, Io, Limit, Memory, MemoryEvents, Pids, Pressure, Stall, Throttling};
+pub use crate::cgroup::{
+    HugePages, Io, Limit, Memory, MemoryEvents, Pids, Pressure, Problem, Stall, Throttling,
+};
 pub use crate::container::Owner;
+pub use crate::snapshot::runtime::Settings as RuntimeView;
+pub use crate::snapshot::sources::Source;
 
 /// Everything known at the end of one tick.
 #[derive(Debug, Clone)]
@@ -147,54 +151,12 @@ pub struct GoroutinesView {
     pub torn: u64,
     /// Whether every descriptor of the target's list was read within the deadline.
     pub complete: bool,
+    /// Goroutines that are locked to a thread, system ones included.
+    pub locked: u64,
+    /// Bytes of all goroutines' stacks, system ones included.
+    pub stacks_bytes: u64,
     /// How long the snapshot took.
     pub duration: Duration,
-}
-
-/// Settings and gauges of the Go runtime, read from its memory.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RuntimeView {
-    /// GOMAXPROCS in force.
-    pub gomaxprocs: Option<u32>,
-    /// Who chose it.
-    pub gomaxprocs_source: Option<Source>,
-    /// GOGC in force, in percent; −1 = off.
-    pub gogc_percent: Option<i32>,
-    /// GOMEMLIMIT in force, in bytes; `None` = unlimited or unknown.
-    pub gomemlimit_bytes: Option<u64>,
-    /// Bytes of live and not yet swept heap, as the pacer counts.
-    pub heap_live_bytes: Option<u64>,
-    /// What the last garbage collection found live, bytes.
-    pub heap_marked_bytes: Option<u64>,
-    /// Heap size that the garbage collector aimed at in its last cycle, bytes.
-    pub heap_goal_bytes: Option<u64>,
-    /// Operating-system threads the runtime holds.
-    pub threads: Option<u64>,
-    /// Goroutines in the global and all local run queues.
-    pub run_queue_goroutines: Option<u64>,
-}
-
-/// Who chose a setting of the runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// The runtime itself.
-    Default,
-    /// The variable of that name in the environment.
-    Environment,
-    /// A call in the program.
-    Call,
-}
-
-impl Source {
-    /// The source's name in JSON and evidence.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Environment => "environment",
-            Self::Call => "call",
-        }
-    }
 }
 
 /// What probes say about one target.
@@ -309,6 +271,12 @@ pub struct CallsiteView {
     pub oldest_wait_seconds: Option<f64>,
     /// Waiting goroutines by reason.
     pub wait_reasons: BTreeMap<Arc<str>, u64>,
+    /// Goroutines by state name; those without a goroutine are left out.
+    pub states: BTreeMap<&'static str, u64>,
+    /// Bytes of their stacks.
+    pub stacks_bytes: u64,
+    /// Seconds since which every look found each of its goroutines ready to run or running: a lower bound.
+    pub busy_seconds: Option<f64>,
     /// Whether it has metric series of its own; otherwise it is part of `other`.
     pub own_series: bool,
     /// The last ticks, oldest first; empty for callsites with few goroutines.
@@ -336,6 +304,8 @@ pub struct CgroupView {
     pub cpuset_cpus: Option<u32>,
     /// Time spent waiting for resources.
     pub pressure: Pressure,
+    /// Values that are missing above although the kernel should have them.
+    pub problems: Vec<Problem>,
     /// The last ticks, oldest first.
     pub recent: Vec<CgroupSample>,
 }
@@ -366,6 +336,8 @@ pub struct ObserverView {
     pub events_lost: BTreeMap<&'static str, u64>,
     /// Failed snapshots by reason.
     pub snapshot_errors: BTreeMap<&'static str, u64>,
+    /// Cgroups and values of cgroups that could not be read, by reason.
+    pub cgroup_errors: BTreeMap<&'static str, u64>,
     /// Durations of successful snapshots.
     pub snapshot_durations: Durations,
     /// Times that a callsite was left without series of its own, since the observer started: never shrinks.

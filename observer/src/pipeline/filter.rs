@@ -80,8 +80,7 @@ impl Pattern {
 }
 
 impl Filter {
-    /// A process is observed if no pattern of `exclude` matches, and of `include` one for each field that is
-    /// named there.
+    /// A process is observed if a pattern of `include` matches, or there is none, and no pattern of `exclude`.
     #[must_use]
     pub const fn new(include: Vec<Pattern>, exclude: Vec<Pattern>) -> Self {
         Self { include, exclude }
@@ -90,23 +89,19 @@ impl Filter {
     /// Whether a process is to be observed; `None` while that depends on a name that is awaited.
     #[must_use]
     pub fn wants(&self, workload: &Workload, named: bool) -> Option<bool> {
-        let mut unsure = false;
-        let mut knows = |field: Field| {
-            let knows = named || !field.needs_name();
-            unsure |= !knows;
-            knows
+        let matches = |patterns: &[Pattern]| {
+            let (awaited, known): (Vec<_>, Vec<_>) =
+                patterns.iter().partition(|pattern| !named && pattern.field.needs_name());
+            let matches = known.iter().any(|pattern| pattern.matches(workload));
+            // One that matches decides, whatever the others would say.
+            (matches || awaited.is_empty()).then_some(matches)
         };
-        if self.exclude.iter().any(|pattern| knows(pattern.field) && pattern.matches(workload)) {
-            return Some(false);
+        let included = if self.include.is_empty() { Some(true) } else { matches(&self.include) };
+        match (matches(&self.exclude), included) {
+            (Some(true), _) | (_, Some(false)) => Some(false),
+            (Some(false), Some(true)) => Some(true),
+            (None, _) | (_, None) => None,
         }
-        for (_, field) in Field::ALL {
-            let mut patterns = self.include.iter().filter(|pattern| pattern.field == field).peekable();
-            let asked = patterns.peek().is_some() && knows(field);
-            if asked && !patterns.any(|pattern| pattern.matches(workload)) {
-                return Some(false);
-            }
-        }
-        (!unsure).then_some(true)
     }
 }
 
@@ -125,19 +120,19 @@ mod tests {
         Workload { owner, process: process.into() }
     }
 
-    /// Fields are joined by and, patterns of one field by or; excluding is stronger; an absent label is empty.
+    /// Any pattern of include lets a process in, and any of exclude keeps it out; an absent label is empty.
     #[test]
     fn include_and_exclude() {
         let all = filter(&[], &[]);
         assert_eq!(all.wants(&workload(None, "x"), false), Some(true));
         let some = filter(&["namespace=shop|web", "namespace=dev-.*", "process=api"], &["namespace=dev-old"]);
         for (namespace, process, wanted) in [
-            (Some("shop"), "api", true),
-            (Some("dev-1"), "api", true),
+            (Some("shop"), "x", true),
+            (Some("dev-1"), "x", true),
             (Some("dev-old"), "api", false),
-            (Some("shop"), "apis", false),
-            (Some("workshop"), "api", false),
-            (None, "api", false),
+            (Some("workshop"), "apis", false),
+            (Some("workshop"), "api", true),
+            (None, "x", false),
         ] {
             assert_eq!(
                 some.wants(&workload(namespace, process), true),
@@ -159,6 +154,9 @@ mod tests {
         let not = filter(&[], &["namespace=kube-.*"]);
         assert_eq!(not.wants(&workload(None, "api"), false), None);
         assert_eq!(filter(&["process=api"], &[]).wants(&workload(None, "api"), false), Some(true));
+        let either = filter(&["namespace=shop", "process=api"], &[]);
+        assert_eq!(either.wants(&workload(None, "api"), false), Some(true));
+        assert_eq!(either.wants(&workload(None, "x"), false), None);
     }
 
     /// What can't be read is refused with what is wrong, also an expression that would only be one when

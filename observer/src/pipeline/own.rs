@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use procfs::process::Process;
 
+use super::placement::Placement;
 use super::prober::Prober;
 use crate::model::view::{Durations, ObserverView, TargetView};
 use crate::probe::features::{FEATURES, Feature};
@@ -40,7 +41,12 @@ impl Own {
     }
 
     /// The observer's part of the view.
-    pub(super) fn view(&mut self, prober: &Prober, targets: &[TargetView]) -> ObserverView {
+    pub(super) fn view(
+        &mut self,
+        prober: &Prober,
+        placement: &Placement,
+        targets: &[TargetView],
+    ) -> ObserverView {
         let (probe_hits, events_lost) = prober.totals();
         let folded =
             targets.iter().flat_map(|target| &target.callsites).filter(|callsite| !callsite.own_series);
@@ -50,6 +56,7 @@ impl Own {
             probe_hits,
             events_lost,
             snapshot_errors: self.errors.clone(),
+            cgroup_errors: placement.errors(),
             snapshot_durations: self.durations.clone(),
             series_folded: self.folded,
             container_lookups: BTreeMap::new(),

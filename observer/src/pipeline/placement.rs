@@ -1,6 +1,6 @@
 //! In which cgroup each target is, with each cgroup read once per tick.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ pub(super) struct Placement {
     index: HashMap<Membership, usize>,
     views: Vec<CgroupView>,
     recent: HashMap<Membership, Recent<CgroupSample>>,
+    errors: BTreeMap<&'static str, u64>,
     epoch: Instant,
 }
 
@@ -50,6 +51,7 @@ impl Placement {
             index: HashMap::new(),
             views: Vec::new(),
             recent: HashMap::new(),
+            errors: BTreeMap::new(),
             epoch: Instant::now(),
         }
     }
@@ -59,6 +61,7 @@ impl Placement {
         self.index.clear();
         self.views.clear();
         self.containers.clear();
+        self.hierarchies.iter_mut().for_each(Hierarchies::begin_sweep);
     }
 
     /// Waits for the names of containers, but no longer than `patience`.
@@ -71,10 +74,15 @@ impl Placement {
         self.names.counts()
     }
 
-    /// Where a process is now, and who that belongs to. A process that has ended is nowhere.
+    /// What could not be read so far, by reason.
+    pub(super) fn errors(&self) -> BTreeMap<&'static str, u64> {
+        self.errors.clone()
+    }
+
+    /// Where a process is now, and who that belongs to. A process that has ended is nowhere; what can't be
+    /// read is counted by reason.
     pub(super) fn find(&mut self, pid: u32) -> Place {
-        let membership = self.hierarchies.as_mut().and_then(|hierarchies| hierarchies.membership(pid).ok());
-        let Some(membership) = membership else { return Place::default() };
+        let Some(membership) = self.membership(pid) else { return Place::default() };
         let path = membership.path().clone();
         let group = container::group(&path);
         let naming = match &group.container {
@@ -90,6 +98,19 @@ impl Placement {
         Place { path, group, owner, named, membership: Some(membership) }
     }
 
+    fn membership(&mut self, pid: u32) -> Option<Membership> {
+        match self.hierarchies.as_ref()?.membership(pid) {
+            Ok(membership) => Some(membership),
+            Err(error) => {
+                if let Some(name) = error.name() {
+                    tracing::debug!(pid, %error, "cgroup is unknown");
+                    *self.errors.entry(name).or_default() += 1;
+                }
+                None
+            }
+        }
+    }
+
     /// Reads a place's cgroup, once per tick, and gives its index among those of the tick; `None` when it is
     /// gone.
     pub(super) fn read(&mut self, place: &Place) -> Option<usize> {
@@ -97,9 +118,17 @@ impl Placement {
         if let Some(index) = self.index.get(membership) {
             return Some(*index);
         }
-        let reading = self.hierarchies.as_mut()?.read(membership).ok()?;
+        let reading = match self.hierarchies.as_mut()?.read(membership) {
+            Ok(reading) => reading,
+            Err(gone) => {
+                tracing::debug!(%gone, "cgroup is no more");
+                *self.errors.entry("removed").or_default() += 1;
+                return None;
+            }
+        };
         for problem in &reading.problems {
             tracing::debug!(%problem, "cgroup value is missing");
+            *self.errors.entry(problem.reason.name()).or_default() += 1;
         }
         let mut view = view(place.path.clone(), place.owner.clone(), reading);
         let recent = self.recent.entry(membership.clone()).or_default();
@@ -112,6 +141,7 @@ impl Placement {
 
     /// The cgroups of this tick.
     pub(super) fn finish(&mut self) -> Vec<CgroupView> {
+        self.hierarchies.iter_mut().for_each(Hierarchies::end_sweep);
         self.recent.retain(|membership, _| self.index.contains_key(membership));
         self.names.retain(&self.containers);
         std::mem::take(&mut self.views)
@@ -136,6 +166,7 @@ fn view(path: Arc<str>, owner: Owner, reading: Reading) -> CgroupView {
         hugetlb: reading.hugetlb,
         cpuset_cpus: reading.cpuset_cpus,
         pressure: reading.pressure,
+        problems: reading.problems,
         recent: Vec::new(),
     }
 }

@@ -3,15 +3,19 @@
 //! The reader never waits for the target, but its memory may never answer (a page behind userfaultfd or a dead
 //! file server), so whoever takes the chunks waits only so long for the next.
 
+use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::executables::{self, Executable, Recognised};
+use crate::discover::environment::{Environment, debug_setting};
 use crate::discover::process;
-use crate::export::profile::Subject;
+use crate::export::profile::{End, Rendering, Subject};
+use crate::gobin::GoBinary;
 use crate::gobin::frames::Frames;
-use crate::snapshot::memory::ProcessMemory;
+use crate::snapshot::memory::{ProcessMemory, Stoppable};
 use crate::snapshot::reader::{Reader, SnapshotError};
 use crate::snapshot::stacks::{Chunk, Totals};
 use crate::snapshot::wait_reasons::WaitReasons;
@@ -21,7 +25,7 @@ use crate::text::printable;
 const QUEUE: usize = 2;
 
 enum Message {
-    Begin(Arc<WaitReasons>, usize),
+    Begin(Arc<WaitReasons>, usize, Environment),
     Chunk(Chunk),
     End(Totals),
     Failed(SnapshotError),
@@ -40,6 +44,14 @@ pub struct Profile {
     pub descriptors: usize,
     messages: Receiver<Message>,
     patience: Duration,
+    /// Ends the thread.
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Profile {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Why a profile ended early.
@@ -57,7 +69,7 @@ pub enum Interrupted {
 }
 
 /// What comes next of a profile.
-pub enum Next {
+enum Next {
     /// More goroutines.
     Chunk(Chunk),
     /// That was all.
@@ -87,17 +99,30 @@ impl Profile {
             build_id: executable.binary.image.build_id(&*executable.file).unwrap_or_default(),
             taken_at: SystemTime::now(),
             text: (module.text.wrapping_add(bias), module.text_end.wrapping_add(bias)),
+            labels_in_tracebacks: false,
         };
         let reader = Reader::new(executable.binary.clone(), executable.file.clone(), bias);
         let (sender, messages) = mpsc::sync_channel(QUEUE);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
         std::thread::Builder::new()
             .name("observer-stacks".to_owned())
-            .spawn(move || read(reader, pid, patience, &sender))
+            .spawn(move || read(reader, pid, patience, &stopped, &sender))
             .map_err(|error| Interrupted::Refused(format!("can't start a thread: {error}")))?;
-        let mut profile =
-            Self { subject, bias, executable, reasons: Arc::default(), descriptors: 0, messages, patience };
+        let mut profile = Self {
+            subject,
+            bias,
+            executable,
+            reasons: Arc::default(),
+            descriptors: 0,
+            messages,
+            patience,
+            stop,
+        };
         match profile.receive()? {
-            Message::Begin(reasons, descriptors) => {
+            Message::Begin(reasons, descriptors, environment) => {
+                let shows_labels = shows_labels(&profile.executable.binary, &environment);
+                profile.subject.labels_in_tracebacks = shows_labels;
                 (profile.reasons, profile.descriptors) = (reasons, descriptors);
                 Ok(profile)
             }
@@ -112,11 +137,36 @@ impl Profile {
         Frames::new(self.executable.binary.clone(), self.executable.file.clone(), self.bias)
     }
 
-    /// The next part.
+    /// Adds all of it to a rendering. `seen` hears how many goroutines have come. What comes after `deadline` is left out.
     ///
     /// # Errors
-    /// When it ended early: what came before is true all the same.
-    pub fn next_part(&mut self) -> Result<Next, Interrupted> {
+    /// When it can't be written. That it ended early is no error: what came before is true all the same.
+    pub fn feed(
+        mut self,
+        rendering: &mut Rendering<impl Write>,
+        deadline: Instant,
+        mut seen: impl FnMut(usize),
+    ) -> io::Result<End> {
+        let began = Instant::now();
+        loop {
+            match self.next_part() {
+                Ok(Next::Chunk(_)) if Instant::now() > deadline => {
+                    let late = SnapshotError::Deadline(began.elapsed());
+                    return Ok(End { interrupted: Some(late.to_string()), ..End::default() });
+                }
+                Ok(Next::Chunk(chunk)) => {
+                    seen(chunk.records.len());
+                    rendering.add(&chunk)?;
+                }
+                Ok(Next::End(totals)) => return Ok(End { totals, interrupted: None }),
+                Err(error) => {
+                    return Ok(End { interrupted: Some(error.to_string()), ..End::default() });
+                }
+            }
+        }
+    }
+
+    fn next_part(&mut self) -> Result<Next, Interrupted> {
         match self.receive()? {
             Message::Chunk(chunk) => Ok(Next::Chunk(chunk)),
             Message::End(totals) => Ok(Next::End(totals)),
@@ -134,10 +184,12 @@ impl Profile {
 }
 
 /// Runs on the thread. When nobody listens any more it ends.
-fn read(mut reader: Reader, pid: u32, patience: Duration, to: &SyncSender<Message>) {
-    let memory = ProcessMemory(pid);
+fn read(mut reader: Reader, pid: u32, patience: Duration, stop: &AtomicBool, to: &SyncSender<Message>) {
+    let process = ProcessMemory(pid);
+    let memory = Stoppable::new(&process, stop);
     let result = reader.begin(&memory, Instant::now() + patience).and_then(|(reasons, descriptors)| {
-        to.send(Message::Begin(reasons.clone(), descriptors)).ok();
+        to.send(Message::Begin(reasons.clone(), descriptors, Environment::read(pid).unwrap_or_default()))
+            .ok();
         reader.stacks(&memory, &reasons, &mut |chunk| to.send(Message::Chunk(chunk)).is_ok())
     });
     let last = match result {
@@ -145,4 +197,14 @@ fn read(mut reader: Reader, pid: u32, patience: Duration, to: &SyncSender<Messag
         Err(error) => Message::Failed(error),
     };
     to.send(last).ok();
+}
+
+/// Whether a program writes labels into its tracebacks: by its environment, else by its build, else by its
+/// version (`tracebacklabels` in `src/runtime/runtime1.go`).
+fn shows_labels(binary: &GoBinary, environment: &Environment) -> bool {
+    const NAME: &str = "tracebacklabels";
+    let built_with = || debug_setting(binary.build.setting("DefaultGODEBUG")?, NAME);
+    let set = environment.debug(NAME).or_else(built_with);
+    let minor = binary.version.minor;
+    minor >= 26 && set.map_or(minor >= 27, |value| value == "1")
 }

@@ -25,6 +25,8 @@ use crate::text::printable_bytes;
 
 /// How much longer than its deadline a snapshot is waited for: a system call that is under way ends late.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long a target's environment is waited for; usually it is there in microseconds.
+const MOMENT: Duration = Duration::from_millis(20);
 /// Names that are kept per target.
 const MAX_NAMES: usize = 16 << 10;
 /// Increments of waits that are kept until they can be booked.
@@ -49,6 +51,16 @@ pub(super) enum Probing {
 
 /// Goes to a worker for a snapshot and comes back from it.
 type Pass = (Box<Reader>, Result<Snapshot, SnapshotError>);
+
+/// What the environment said when the process started.
+enum Environ {
+    /// Nobody has read it yet.
+    Unread,
+    /// Reading it is late.
+    Late(Late<Option<Environment>>),
+    /// `None` = it can't be read.
+    Read(Option<Environment>),
+}
 
 enum Reading {
     Ready(Box<Reader>),
@@ -93,8 +105,7 @@ pub(super) struct Target {
     /// Waits that wait for the first snapshot, which tells the reasons' names.
     unnamed_waits: Vec<WaitIncrement>,
     reasons: Arc<WaitReasons>,
-    /// What its environment said when it started.
-    pub(super) environment: Environment,
+    environment: Environ,
     /// Names of its callsites.
     pub(super) names: FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
     reading: Reading,
@@ -151,10 +162,31 @@ impl Target {
             recent_waits: RecentWaits::default(),
             unnamed_waits: Vec::new(),
             reasons: Arc::default(),
-            environment: Environment::default(),
+            environment: Environ::Unread,
             names: FxHashMap::default(),
             reading: Reading::Never(reason.into()),
             naming: None,
+        }
+    }
+
+    /// What its environment said when it started, as soon as the kernel has read it: that takes as long as the
+    /// target's memory takes to answer, and is waited for only a moment.
+    pub(super) fn environment(&mut self, worker: &mut Worker) -> Option<&Environment> {
+        let pid = self.identity.pid;
+        let read = match &self.environment {
+            Environ::Read(_) => None,
+            Environ::Unread => Some(worker.run(MOMENT, move || Environment::read(pid))),
+            Environ::Late(late) => late.poll().map_or(Some(Ok(None)), |read| read.map(Ok)),
+        };
+        match read {
+            Some(Ok(read)) => self.environment = Environ::Read(read),
+            Some(Err(Failure::Late(late))) => self.environment = Environ::Late(late),
+            Some(Err(Failure::Panicked)) => self.environment = Environ::Read(None),
+            None => {}
+        }
+        match &self.environment {
+            Environ::Read(environment) => environment.as_ref(),
+            Environ::Unread | Environ::Late(_) => None,
         }
     }
 

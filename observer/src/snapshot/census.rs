@@ -61,6 +61,10 @@ pub struct Goroutine {
     pub gopc: u64,
     /// Entry PC in the target.
     pub entry: u64,
+    /// Bytes of its stack; 0 when that can't be.
+    pub stack: u64,
+    /// Only one thread may run it (`runtime.LockOSThread`), which runs nothing else.
+    pub locked: bool,
 }
 
 impl Goroutine {
@@ -98,11 +102,15 @@ pub struct Tally {
     pub waiting: Vec<(u8, u64)>,
     /// The longest that a user goroutine was seen in the same park, seconds.
     pub oldest_wait: Option<f64>,
+    /// User goroutines by status, in the order of [`Status::ALL`].
+    pub states: [u64; 6],
+    /// Bytes of the user goroutines' stacks.
+    pub stacks: u64,
 }
 
 impl Tally {
     const fn new(class: EntryClass) -> Self {
-        Self { class, user: 0, system: 0, waiting: Vec::new(), oldest_wait: None }
+        Self { class, user: 0, system: 0, waiting: Vec::new(), oldest_wait: None, states: [0; 6], stacks: 0 }
     }
 
     /// What probes count: user and system goroutines.
@@ -126,6 +134,10 @@ pub struct Census {
     pub waiting: [u64; 256],
     /// Every callsite that has goroutines.
     pub callsites: Vec<(CallsiteKey, Tally)>,
+    /// Bytes of the stacks of all goroutines, system ones included.
+    pub stacks: u64,
+    /// Goroutines that are locked to a thread, system ones included.
+    pub locked: u64,
     /// Descriptors without a goroutine: the runtime keeps them for new ones.
     pub dead: u64,
     /// Descriptors that contradicted themselves, and entries of the list that are none or are there twice.
@@ -146,6 +158,8 @@ impl Default for Census {
             states: [0; 6],
             waiting: [0; 256],
             callsites: Vec::new(),
+            stacks: 0,
+            locked: 0,
             dead: 0,
             torn: 0,
             unreadable: 0,
@@ -166,6 +180,8 @@ impl Census {
         classify: impl FnOnce() -> EntryClass,
         is_idle: impl FnOnce(u8) -> bool,
     ) {
+        self.stacks += goroutine.stack;
+        self.locked += u64::from(goroutine.locked);
         let tally = self.tally(CallsiteKey { gopc: goroutine.gopc, entry: goroutine.entry }, classify);
         let system = match tally.class {
             EntryClass::User => false,
@@ -178,6 +194,8 @@ impl Census {
             return;
         }
         tally.user += 1;
+        tally.stacks += goroutine.stack;
+        tally.states[goroutine.status as usize] += 1;
         if goroutine.waits() {
             match tally.waiting.iter_mut().find(|(reason, _)| *reason == goroutine.wait_reason) {
                 Some((_, count)) => *count += 1,
@@ -238,7 +256,29 @@ mod tests {
     use crate::gobin::naming::EntryClass;
 
     fn goroutine(gopc: u64, status: Status) -> Goroutine {
-        Goroutine { id: 1, parent: 0, status, wait_reason: 7, tracking: 0, gopc, entry: 9 }
+        Goroutine {
+            id: 1,
+            parent: 0,
+            status,
+            wait_reason: 7,
+            tracking: 0,
+            gopc,
+            entry: 9,
+            stack: 2048,
+            locked: status == Status::Syscall,
+        }
+    }
+
+    /// Stacks, locks and states are counted by callsite and in all.
+    #[test]
+    fn stacks_and_states() {
+        let mut census = Census::default();
+        for (gopc, status) in [(1, Status::Running), (1, Status::Syscall), (2, Status::Runnable)] {
+            census.count(&goroutine(gopc, status), None, || EntryClass::User, |_| false);
+        }
+        let (_, first) = &census.callsites[0];
+        assert_eq!((first.stacks, first.states), (4096, [0, 1, 1, 0, 0, 0]));
+        assert_eq!((census.stacks, census.locked, census.states), (6144, 1, [1, 1, 1, 0, 0, 0]));
     }
 
     /// Goroutines that run callbacks count as system ones only while they wait for work.

@@ -19,6 +19,12 @@ pub(super) struct Standing {
     pub(super) waiting_since: u64,
     /// Only one thread may run it.
     pub(super) locked: bool,
+    /// The garbage collector looks at its stack.
+    pub(super) scanned: bool,
+    /// Where its profiler labels are; 0 = it has none.
+    pub(super) labels: u64,
+    /// Where its `testing/synctest` bubble is; 0 = it is in none.
+    pub(super) bubble: u64,
 }
 
 /// Offsets of the fields of `struct g` that are read.
@@ -36,6 +42,8 @@ pub(super) struct Fields {
     syscall: (usize, usize),
     waiting_since: usize,
     locked: usize,
+    labels: usize,
+    bubble: Option<usize>,
     /// Behind the last of them.
     pub(super) end: usize,
 }
@@ -49,6 +57,9 @@ pub(super) enum Parsed {
     /// It contradicts itself.
     Torn,
 }
+
+/// The largest stack that is believed; Go's own bound is 1 GiB unless the program changes it.
+const MAX_STACK: u64 = 4 << 30;
 
 /// `_Gscan`: the garbage collector looks at the goroutine's stack.
 const SCAN: u32 = 0x1000;
@@ -71,6 +82,8 @@ impl Fields {
             syscall: (at(g.syscallpc), at(g.syscallsp)),
             waiting_since: at(g.waitsince),
             locked: at(g.lockedm),
+            labels: at(g.labels),
+            bubble: g.bubble.map(at),
             end: 0,
         };
         let words = [
@@ -87,6 +100,8 @@ impl Fields {
             fields.syscall.0.max(fields.syscall.1),
             fields.waiting_since,
             fields.locked,
+            fields.labels,
+            fields.bubble.unwrap_or(0),
         ];
         Self { end: words.into_iter().max().unwrap_or(0) + 8, ..fields }
     }
@@ -117,7 +132,14 @@ impl Fields {
             tracking: bytes[self.tracking],
             gopc: le64(&bytes[self.gopc..]),
             entry: le64(&bytes[self.entry..]),
+            stack: self.stack_size(bytes),
+            locked: le64(&bytes[self.locked..]) != 0,
         })
+    }
+
+    fn stack_size(&self, bytes: &[u8]) -> u64 {
+        let (low, high) = (le64(&bytes[self.stack..]), le64(&bytes[self.stack + 8..]));
+        high.checked_sub(low).filter(|size| *size <= MAX_STACK).unwrap_or(0)
     }
 
     /// Where the goroutine stands, in the bytes of a descriptor.
@@ -132,6 +154,9 @@ impl Fields {
             in_call,
             waiting_since: word(self.waiting_since),
             locked: word(self.locked) != 0,
+            scanned: le32(&bytes[self.status..]) & SCAN != 0,
+            labels: word(self.labels),
+            bubble: self.bubble.map_or(0, word),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Another process's memory. The only place of this stage that touches the outside world.
 
 use std::io::IoSliceMut;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -70,6 +71,35 @@ impl<'a> Until<'a> {
 }
 
 impl Memory for Until<'_> {
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        self.check()?;
+        self.memory.read(address, buf)
+    }
+
+    fn gather(&self, ranges: &[(u64, usize)], buf: &mut [u8]) -> Result<usize, Fault> {
+        self.check()?;
+        self.memory.gather(ranges, buf)
+    }
+}
+
+/// Memory that is read until somebody says stop: a thread that is left to itself ends soon after.
+pub struct Stoppable<'a> {
+    memory: &'a dyn Memory,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Stoppable<'a> {
+    /// Until `stop` is set.
+    pub fn new(memory: &'a dyn Memory, stop: &'a AtomicBool) -> Self {
+        Self { memory, stop }
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        if self.stop.load(Ordering::Relaxed) { Err(Fault::Late(Duration::ZERO)) } else { Ok(()) }
+    }
+}
+
+impl Memory for Stoppable<'_> {
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
         self.check()?;
         self.memory.read(address, buf)

@@ -1,6 +1,7 @@
 //! The runtime's settings and gauges, read from its globals.
 
 use super::memory::{Fault, MAX_RANGES, Memory};
+use super::sources::Source;
 use crate::gobin::globals::Globals;
 use crate::gobin::layout::Layout;
 use crate::gobin::source::{le32, le64};
@@ -18,10 +19,19 @@ pub struct Settings {
     pub gomaxprocs: Option<u32>,
     /// Whether the environment or a call set GOMAXPROCS. The runtime notes it from Go 1.25 on.
     pub gomaxprocs_set: Option<bool>,
+    /// Who chose GOMAXPROCS; see [`Settings::attribute`].
+    pub gomaxprocs_source: Option<Source>,
+    /// Whether the runtime takes GOMAXPROCS from the CPU limit of the cgroup (Go 1.25 and newer, unless the
+    /// build or GODEBUG says otherwise) when nobody else chooses it.
+    pub container_aware: bool,
     /// GOGC in force, percent; −1 = off.
     pub gogc_percent: Option<i32>,
+    /// Who chose GOGC.
+    pub gogc_source: Option<Source>,
     /// GOMEMLIMIT in force, bytes; `None` = unlimited or unknown.
     pub gomemlimit_bytes: Option<u64>,
+    /// Who chose GOMEMLIMIT, or that there is none.
+    pub gomemlimit_source: Option<Source>,
     /// Live heap as the pacer counts it (`gcController.heapLive`), bytes.
     pub heap_live_bytes: Option<u64>,
     /// What the last collection found live (`gcController.heapMarked`), bytes.
@@ -29,10 +39,14 @@ pub struct Settings {
     /// Heap that the last cycle aimed at (`gcController.lastHeapGoal`), bytes; `None` before the first, or
     /// when the garbage collector is off.
     pub heap_goal_bytes: Option<u64>,
+    /// Garbage collections since the start (`memstats.numgc`).
+    pub gc_cycles: Option<u64>,
     /// Threads that the runtime holds (`mcount`).
     pub threads: Option<u64>,
+    /// Those of them that wait for something to do (`sched.nmidle`).
+    pub threads_idle: Option<u64>,
     /// Goroutines in the global and the local run queues.
-    pub run_queue: Option<u64>,
+    pub run_queue_goroutines: Option<u64>,
 }
 
 impl Settings {
@@ -42,7 +56,12 @@ impl Settings {
     /// When the process is gone or its memory is closed to us.
     pub fn read(memory: &dyn Memory, binary: &GoBinary, bias: u64) -> Result<Self, Fault> {
         let reader = Reader { memory, globals: &binary.globals, layout: binary.layouts.layout(), bias };
-        let mut settings = Self { gomaxprocs: reader.gomaxprocs()?, ..Self::default() };
+        let mut settings = Self {
+            gomaxprocs: reader.gomaxprocs()?,
+            gc_cycles: reader.gc_cycles()?,
+            container_aware: super::sources::aware(binary),
+            ..Self::default()
+        };
         reader.gc(&mut settings, matches!(binary.layouts, Layouts::Measured(_)))?;
         // Offsets in sched and p can't be checked against anything: only measured ones are used.
         if matches!(binary.layouts, Layouts::Measured(_)) {
@@ -80,6 +99,11 @@ impl Reader<'_> {
         Ok(bytes.map(|bytes| le32(&bytes)).filter(|procs| (1..=MAX_PROCS).contains(&u64::from(*procs))))
     }
 
+    /// A count of 32 bits.
+    fn gc_cycles(&self) -> Result<Option<u64>, Fault> {
+        Ok(self.global(self.globals.numgc, 4)?.map(|bytes| u64::from(le32(&bytes))))
+    }
+
     /// gcPercent and memoryLimit have stood at offsets 0 and 8 in every version; the heap's size moves.
     fn gc(&self, settings: &mut Settings, measured: bool) -> Result<(), Fault> {
         let layout = &self.layout.gc_controller;
@@ -100,10 +124,13 @@ impl Reader<'_> {
     fn scheduler(&self, settings: &mut Settings) -> Result<(), Fault> {
         let sched = &self.layout.sched;
         let set = sched.custom_gomaxprocs;
-        let size = usize::from(sched.mnext.max(sched.nmfreed).max(sched.runqsize).max(set.unwrap_or(0))) + 8;
+        let last = sched.mnext.max(sched.nmfreed).max(sched.runqsize).max(sched.nmidle).max(set.unwrap_or(0));
+        let size = usize::from(last) + 8;
         let Some(bytes) = self.global(self.globals.sched, size)? else { return Ok(()) };
         let at = |offset: u16| &bytes[usize::from(offset)..];
         settings.threads = le64(at(sched.mnext)).checked_sub(le64(at(sched.nmfreed)));
+        let idle = u64::from(le32(at(sched.nmidle)));
+        settings.threads_idle = settings.threads.and_then(|threads| (idle <= threads).then_some(idle));
         settings.gomaxprocs_set = match set.map(|set| at(set)[0]) {
             Some(0) => Some(false),
             Some(1) => Some(true),
@@ -111,7 +138,7 @@ impl Reader<'_> {
         };
         let local = self.local_queues(settings.gomaxprocs)?;
         let global = u64::from(le32(at(sched.runqsize)));
-        settings.run_queue = local.map(|local| local + global);
+        settings.run_queue_goroutines = local.map(|local| local + global);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use super::batch::Batch;
 use super::census::{Goroutine, Status};
 use super::descriptors::Slot;
 use super::fields::{Fields, Parsed, Standing};
+use super::marks::{Marker, Marks};
 use super::memory::{Fault, MAX_RANGES, Memory, Until};
 use super::reader::{Reader, SnapshotError, classify};
 use super::stack_memory::{Copied, Live};
@@ -69,6 +70,8 @@ pub struct Record {
     pub system: bool,
     /// Only one thread may run it.
     pub locked: bool,
+    /// What else it carries.
+    pub marks: Marks,
     /// It has not waited longer than this, seconds; `None` = not known.
     pub waited_at_most: Option<f64>,
     /// What is known of its stack.
@@ -82,7 +85,16 @@ impl Record {
     /// A user goroutine that any thread may run, without its stack.
     #[must_use]
     pub const fn new(goroutine: Goroutine, condition: Condition, waited_at_most: Option<f64>) -> Self {
-        Self { goroutine, system: false, locked: false, waited_at_most, condition, elided: 0, stack: 0..0 }
+        Self {
+            goroutine,
+            system: false,
+            locked: false,
+            marks: Marks { scanned: false, labels: None, bubble: None },
+            waited_at_most,
+            condition,
+            elided: 0,
+            stack: 0..0,
+        }
     }
 }
 
@@ -173,6 +185,8 @@ struct Pass<'a> {
     after: Batch,
     stacks: Vec<u8>,
     trace: Trace,
+    marker: Marker<'a>,
+    marks: Marks,
     totals: Totals,
 }
 
@@ -182,6 +196,7 @@ struct Candidate {
     index: usize,
     goroutine: Goroutine,
     standing: Standing,
+    marks: Marks,
     /// Where its stack was copied to; `None` when it has to be looked at by itself.
     copied: Option<Range<usize>>,
 }
@@ -190,6 +205,8 @@ impl<'a> Pass<'a> {
     fn new(reader: &'a mut Reader, memory: &'a dyn Memory, reasons: &'a WaitReasons) -> Self {
         Self {
             fields: Fields::of(reader.binary.layouts.layout()),
+            marker: Marker::new(memory, &reader.binary),
+            marks: Marks::default(),
             places: Places::new(reader.binary.clone(), reader.source.clone(), reader.bias),
             reader,
             memory,
@@ -223,6 +240,7 @@ impl<'a> Pass<'a> {
         let read = self.before.read(self.memory, size)?;
         let mut candidates = Vec::new();
         let mut seen = 0;
+        self.marker.forget();
         for (index, bytes) in self.before.descriptors(read, size).enumerate().take(planned) {
             seen += 1;
             match self.fields.parse(bytes, slots[index].address) {
@@ -230,7 +248,8 @@ impl<'a> Pass<'a> {
                 Parsed::Torn => self.totals.torn += 1,
                 Parsed::Live(goroutine) => {
                     let standing = self.fields.standing(bytes);
-                    candidates.push(Candidate { index, goroutine, standing, copied: None });
+                    let marks = self.marker.of(&standing)?;
+                    candidates.push(Candidate { index, goroutine, standing, marks, copied: None });
                 }
             }
         }
@@ -283,8 +302,9 @@ impl<'a> Pass<'a> {
         let after = std::mem::replace(&mut self.after, Batch::new());
         let again: Vec<&[u8]> = after.descriptors(read, self.fields.end).collect();
         let mut chunk = Chunk::default();
-        for candidate in candidates {
+        for mut candidate in candidates {
             let address = slots[candidate.index].address;
+            self.marks = std::mem::take(&mut candidate.marks);
             let unmoved = again
                 .get(candidate.index)
                 .is_some_and(|bytes| candidate.is_seen_in(&self.fields, bytes, address));
@@ -297,6 +317,9 @@ impl<'a> Pass<'a> {
                 }
                 _ if candidate.goroutine.status == Status::Running => {
                     self.trace = Trace::default();
+                    if !unmoved {
+                        self.marks = Marks::default();
+                    }
                     self.add(&mut chunk, &candidate.goroutine, &candidate.standing, Condition::Running);
                 }
                 _ => self.look_again(&mut chunk, &candidate, address)?,
@@ -339,6 +362,9 @@ impl<'a> Pass<'a> {
         if !matches!(condition, Condition::Whole | Condition::Cut) {
             self.trace = Trace::default();
         }
+        if matches!(condition, Condition::Running | Condition::Moved) {
+            self.marks = Marks::default();
+        }
         self.add(chunk, &goroutine, &standing, condition);
         Ok(())
     }
@@ -353,6 +379,7 @@ impl<'a> Pass<'a> {
         if !standing.is_plausible() {
             return Ok(None);
         }
+        self.marks = self.marker.of(standing)?;
         let first = self.walk(standing);
         // Since Go 1.26 a short system call leaves no trace in the descriptor: two looks must agree.
         let agrees = !standing.in_call || {
@@ -409,7 +436,8 @@ impl<'a> Pass<'a> {
         let waits = matches!(goroutine.status, Status::Waiting | Status::Leaked | Status::Syscall);
         let waited_at_most = waits.then(|| standing.waited_at_most()).flatten();
         let record = Record::new(*goroutine, condition, waited_at_most);
-        chunk.add(Record { system, locked: standing.locked, ..record }, &self.trace);
+        let marks = std::mem::take(&mut self.marks);
+        chunk.add(Record { system, locked: standing.locked, marks, ..record }, &self.trace);
     }
 }
 
@@ -469,7 +497,7 @@ impl Standing {
 
     fn is_same_place(&self, other: &Self) -> bool {
         // When it began to wait is noted by the garbage collector, whenever that comes by.
-        Self { waiting_since: other.waiting_since, ..*self } == *other
+        Self { waiting_since: other.waiting_since, scanned: other.scanned, ..*self } == *other
     }
 
     fn waited_at_most(&self) -> Option<f64> {

@@ -265,7 +265,11 @@ fn hostile_processors() {
         target.memory.put(ALLP + 8, &count.to_le_bytes());
         target.memory.put(GOMAXPROCS, &(count as u32).to_le_bytes());
         let snapshot = target.take().unwrap();
-        assert_eq!((snapshot.settings.run_queue, snapshot.census.user), (None, 4), "{pointer:#x} {count:#x}");
+        assert_eq!(
+            (snapshot.settings.run_queue_goroutines, snapshot.census.user),
+            (None, 4),
+            "{pointer:#x} {count:#x}"
+        );
     }
 }
 

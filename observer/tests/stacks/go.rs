@@ -73,7 +73,8 @@ pub(crate) fn command(minor: u32) -> Command {
     command
 }
 
-fn build(minor: u32, variant: Variant) -> PathBuf {
+/// Builds the program; returns where it is.
+pub(crate) fn build(minor: u32, variant: Variant) -> PathBuf {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let executable = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stacks-1.{minor}-{variant:?}"));
@@ -109,9 +110,17 @@ impl Program {
     }
 
     fn run(minor: u32, variant: Variant, arguments: &[&str]) -> Self {
-        let executable = build(minor, variant);
-        let mut child = Command::new(&executable)
+        Self::run_file(&build(minor, variant), arguments)
+    }
+
+    /// One that was built.
+    pub(crate) fn run_file(executable: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(executable)
             .args(arguments)
+            // As programs for the newest version have it.
+            .env("GODEBUG", "tracebacklabels=1,asynctimerchan=0")
+            // Broken programs survive until somebody looks at their stacks.
+            .env("GOGC", if arguments.contains(&"victims") { "off" } else { "100" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod busy;
+mod corrupt;
 mod formats;
 mod go;
 mod traceback;

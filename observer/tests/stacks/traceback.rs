@@ -8,7 +8,7 @@ type Frames = Vec<(String, String)>;
 /// One goroutine in a traceback.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Goroutine {
-    /// What stands in brackets, without the minutes.
+    /// What stands behind the id, without the minutes: state and labels.
     pub(crate) state: String,
     /// Its stack, or the innermost functions of a deep one.
     pub(crate) inner: Frames,
@@ -27,9 +27,10 @@ fn goroutine(block: &str) -> (u64, Goroutine) {
     let mut lines = block.lines();
     let header = lines.next().unwrap().strip_prefix("goroutine ").unwrap_or_else(|| panic!("{block}"));
     let (id, state) = header.split_once(" [").unwrap();
-    let state = state.split_once(']').unwrap().0;
-    let state: Vec<&str> = state.split(", ").filter(|part| !part.ends_with(" minutes")).collect();
-    let mut goroutine = Goroutine { state: state.join(", "), inner: Vec::new(), outer: None, creator: None };
+    let (inside, behind) = state.split_once(']').unwrap();
+    let inside: Vec<&str> = inside.split(", ").filter(|part| !part.ends_with(" minutes")).collect();
+    let state = format!("{}]{behind}", inside.join(", "));
+    let mut goroutine = Goroutine { state, inner: Vec::new(), outer: None, creator: None };
     while let Some(line) = lines.next() {
         if let Some(elided) = line.strip_prefix("...") {
             let number = elided.split_once(' ').unwrap().0.parse().ok();

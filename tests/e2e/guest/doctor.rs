@@ -1,7 +1,8 @@
 //! `observer doctor` on limits of a unified hierarchy that really bite: what it says is what the kernel's files say.
 
 use super::support::{close, kernel, limits};
-use crate::doctor::{doctor, finding, findings, settled_threads};
+use crate::doctor::settled_threads;
+use crate::support::{doctor, finding, findings};
 use anyhow::{Context, Result, ensure};
 use observer_tests::build::{Variant, build};
 use observer_tests::cgroup::Child;
@@ -113,7 +114,7 @@ fn an_oom_kill() -> Result<()> {
     advises(found, "GOMEMLIMIT")?;
 
     // Later it is what happened before.
-    let later = crate::doctor::findings(&doctor(pid, 3, &[])?)?;
+    let later = crate::support::findings(&doctor(pid, 3, &[])?)?;
     assert_eq!(finding(&later, "oom-killed")?["severity"], "warning");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A kernel that doesn't account for pressure: `psi=0`, or built without.
 
 use super::support::limits;
-use crate::doctor::{doctor, findings};
+use crate::support::{doctor, findings};
 use anyhow::{Result, ensure};
 use observer_tests::cgroup::Child;
 use observer_tests::metrics::Samples;

@@ -65,6 +65,11 @@ impl Types {
         Ok(types)
     }
 
+    /// Whether there is a struct of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.structs.contains_key(name)
+    }
+
     /// Size of a struct in bytes.
     pub(super) fn size(&self, name: &str) -> Result<u64> {
         Ok(self.named(name)?.bytes)

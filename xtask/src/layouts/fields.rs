@@ -51,8 +51,9 @@ const fn each(name: &'static str, paths: &'static [&'static str], bytes: u64) ->
 }
 
 /// Everything that is measured.
-pub(super) const STRUCTS: [Struct; 7] = [
+pub(super) const STRUCTS: [Struct; 8] = [
     Struct { field: "g", rust: "GLayout", go: "runtime.g", fields: &G },
+    Struct { field: "bubble", rust: "BubbleLayout", go: "runtime.synctestBubble", fields: &BUBBLE },
     Struct { field: "m", rust: "MLayout", go: "runtime.m", fields: &M },
     Struct { field: "p", rust: "PLayout", go: "runtime.p", fields: &P },
     Struct { field: "sched", rust: "SchedLayout", go: "runtime.schedt", fields: &SCHED },
@@ -93,6 +94,8 @@ const G: [Field; 25] = [
     maybe("sleep_when", &["sleepWhen"], 8),
     maybe("bubble", &["bubble", "syncGroup"], 8),
 ];
+
+const BUBBLE: [Field; 1] = [maybe("id", &["id"], 8)];
 
 const M: [Field; 6] = [
     at("procid", &["procid"], 8),

@@ -68,6 +68,9 @@ fn offsets(types: &Types, go: &str, field: &Field) -> Result<Offsets> {
         return Ok(vec![types.size(go)?]);
     }
     let mut found = Vec::new();
+    if field.kind == Kind::Optional && !types.has(go) {
+        return Ok(found);
+    }
     for path in field.paths {
         let Some(place) = types.member(go, path)? else { continue };
         if field.bytes != 0 && place.bytes != field.bytes {

@@ -68,6 +68,7 @@ impl Fake {
     /// Writes a process's `/proc/PID/cgroup`.
     pub(super) fn process(&self, pid: &str, text: &str) {
         self.file(&format!("proc/{pid}/cgroup"), text);
+        self.file(&format!("proc/{pid}/stat"), &format!("{pid} (fake) S 1 7 7 0 -1 4194560 1 2 3\n"));
     }
 
     pub(super) fn options(&self) -> Options {

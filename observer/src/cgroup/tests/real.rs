@@ -242,6 +242,53 @@ fn a_removed_group_is_gone_and_never_stale() {
     assert!(scratch.hierarchies.open_files() < open, "files of a removed group stay open");
 }
 
+/// In a sweep, where limits may be some seconds old, those of a group made anew under the same name are its own.
+#[test]
+fn a_renewed_group_has_nothing_of_the_old_one() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    scratch.group("/r");
+    scratch.set_pids_max("/r", 33);
+    let process = scratch.start("/r", "exec sleep 100");
+    let membership = scratch.hierarchies.membership(process.id()).expect("a membership");
+    let limit = |scratch: &mut Scratch| {
+        scratch.hierarchies.begin_sweep();
+        let reading = scratch.hierarchies.read(&membership).expect("a reading");
+        let limit = reading.pids.expect("pids").limit.map(|limit| limit.value);
+        (limit, reading.cpu.expect("cpu").throttling.expect("throttling").periods)
+    };
+    assert_eq!(limit(&mut scratch).0, Some(33));
+    scratch.set_pids_max("/r", 44);
+    assert_eq!(limit(&mut scratch).0, Some(33), "limits may be 5 s old");
+    drop(process);
+    scratch.remove("/r");
+    scratch.group("/r");
+    scratch.set_pids_max("/r", 55);
+    assert_eq!(limit(&mut scratch), (Some(55), 0));
+}
+
+/// Counters that only a running task can change are read anew as soon as one has run.
+#[test]
+fn counters_of_idle_groups_are_not_stale() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    scratch.group("/i");
+    scratch.set_quota("/i", 20_000);
+    let process = scratch.start("/i", "sleep 0.5; while :; do :; done");
+    let membership = scratch.hierarchies.membership(process.id()).expect("a membership");
+    let periods = |scratch: &mut Scratch| {
+        scratch.hierarchies.begin_sweep();
+        let reading = scratch.hierarchies.read(&membership).expect("a reading");
+        reading.cpu.expect("cpu").throttling.expect("throttling").throttled_periods
+    };
+    let idle = periods(&mut scratch);
+    let kernel = |scratch: &Scratch| scratch.number(Controller::Cpu, "/i", "cpu.stat", "nr_throttled ");
+    while kernel(&scratch) < idle + 5 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        periods(&mut scratch);
+    }
+    let (before, ours, after) = (kernel(&scratch), periods(&mut scratch), kernel(&scratch));
+    assert!((before..=after).contains(&ours), "{ours} is not between {before} and {after}");
+}
+
 /// A process that moves has another membership, and the old one still reads the old group.
 #[test]
 fn a_moved_process_has_another_membership() {
@@ -257,6 +304,24 @@ fn a_moved_process_has_another_membership() {
     let mut tasks =
         |membership| scratch.hierarchies.read(membership).expect("a reading").pids.expect("pids").current;
     assert_eq!((tasks(&from), tasks(&to)), (Some(0), Some(1)));
+}
+
+/// A process that has ended and wasn't waited for is nowhere, whatever root group v1 shows it in.
+#[test]
+fn a_zombie_is_in_no_group() {
+    let Some(mut scratch) = Scratch::new() else { return };
+    scratch.group("/z");
+    let process = scratch.start("/z", "exit");
+    let stat = format!("/proc/{}/stat", process.id());
+    while !std::fs::read_to_string(&stat).expect("not waited for").contains(") Z ") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    match scratch.hierarchies.membership(process.id()) {
+        Err(CgroupError::Exited { pid }) => assert_eq!(pid, process.id()),
+        // v2 shows a zombie's group until it has been waited for.
+        Ok(membership) => assert_eq!(**membership.path(), scratch.shown("/z")),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// The unified hierarchy of a hybrid machine, read alone, gives CPU time from v2's files.

@@ -32,11 +32,12 @@ fn check(case: &Case<'_>) -> Option<Said> {
     let used =
         burners.as_ref().map_or(String::new(), |burners| format!("; the CPU time is that of {burners}"));
     let summary = format!(
-        "throttled in {} of CPU periods, for {:.2} s per second over all CPUs, at a limit of {:.2} cores set by {}{procs}{used}",
+        "throttled in {} of CPU periods, for {:.2} s per second over all CPUs, at a limit of {:.2} cores set by {}{procs}{}{used}",
         percent(throttled.share),
         throttled.per_second,
         limit.value,
         limit.binding,
+        case.in_state_words("runnable", "are ready to run"),
     );
     let advice = advice(case, gomaxprocs);
     let said = Said::new(severity, summary, advice)
@@ -49,7 +50,8 @@ fn check(case: &Case<'_>) -> Option<Said> {
         .maybe("gomaxprocs", gomaxprocs)
         .maybe("gomaxprocs_source", case.gomaxprocs_source())
         .maybe("runnable", case.state("runnable"))
-        .maybe("cpu_used_by", burners.as_deref());
+        .maybe("cpu_used_by", burners.as_deref())
+        .where_in_state("runnable_callsites", case, "runnable");
     Some(said)
 }
 

@@ -27,15 +27,19 @@ fn check(case: &Case<'_>) -> Option<Said> {
     }
     let runnable = window.last()?.runnable;
     let summary = format!(
-        "{runnable} goroutines are ready to run and wait for GOMAXPROCS {gomaxprocs} ({}), though {usable} CPUs may be used",
-        case.chosen_by()
+        "{runnable} goroutines are ready to run and wait for GOMAXPROCS {gomaxprocs} ({}), though {usable} CPUs may be used{}",
+        case.chosen_by(),
+        case.most_in_state("runnable")
+            .first()
+            .map_or(String::new(), |(_, most)| format!("; most run {most}")),
     );
     let said = Said::new(Severity::Warning, summary, advice(case, usable))
         .with("gomaxprocs", gomaxprocs)
         .maybe("gomaxprocs_source", case.gomaxprocs_source())
         .with("usable_cpus", usable)
         .with("runnable", runnable)
-        .maybe("run_queue_goroutines", runtime.run_queue_goroutines);
+        .maybe("run_queue_goroutines", runtime.run_queue_goroutines)
+        .where_in_state("runnable_callsites", case, "runnable");
     Some(said)
 }
 

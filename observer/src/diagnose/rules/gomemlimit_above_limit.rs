@@ -19,8 +19,9 @@ fn check(case: &Case<'_>) -> Option<Said> {
         case.next_heap().is_some_and(|next| next as f64 >= limit.value as f64 * case.thresholds.heap_share);
     let fitting = super::gomemlimit_unset::fitting(limit.value);
     let summary = format!(
-        "GOMEMLIMIT is {}, above the memory limit of {} set by {}",
+        "GOMEMLIMIT is {}{}, above the memory limit of {} set by {}",
         bytes(gomemlimit),
+        case.gomemlimit_chosen_by(),
         bytes(limit.value),
         limit.binding
     );
@@ -30,6 +31,7 @@ fn check(case: &Case<'_>) -> Option<Said> {
     let said = Said::new(severity, summary, advice)
         .bound(limit)
         .with("gomemlimit_bytes", gomemlimit)
+        .maybe("gomemlimit_source", case.runtime()?.gomemlimit_source.map(|source| source.name()))
         .with("memory_limit_bytes", limit.value)
         .maybe("heap_live_bytes", case.runtime()?.heap_live_bytes)
         .with("gomemlimit_fitting_mebibytes", fitting);

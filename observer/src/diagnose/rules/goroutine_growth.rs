@@ -6,8 +6,6 @@ use crate::diagnose::{Case, Rule, Said};
 use crate::model::view::{CallsiteSample, CallsiteView, Severity};
 use crate::text::{bytes, duration};
 
-/// The smallest stack of a goroutine (`runtime.stackMin`), in bytes.
-const SMALLEST_STACK: u64 = 2048;
 /// A limit that is this near is critical, in seconds.
 const SOON: f64 = 3600.0;
 
@@ -17,7 +15,7 @@ pub(super) const RULE: Rule = Rule {
            something other than the network.",
     why: "That is a leak: each holds a stack of 2 KiB or more and everything it refers to, until memory runs out. \
           Growth in the first seconds of a process, growth that slows down, and loads that come and go don't count. \
-          Time to the memory limit is an upper bound, because it counts the smallest stack alone.",
+          Time to the memory limit is an upper bound, because it counts stacks alone.",
     check,
 };
 
@@ -76,10 +74,10 @@ fn main_parked(callsite: &CallsiteView) -> u64 {
 
 fn said(case: &Case<'_>, callsite: &CallsiteView, rise: Rise, seconds: f64) -> Said {
     let (reason, waiting) = main_reason(callsite).unwrap_or_default();
-    let stacks = callsite.live * SMALLEST_STACK;
+    let each = callsite.stacks_bytes as f64 / callsite.live.max(1) as f64;
     let left = case.memory_limit().zip(case.memory()).and_then(|(limit, memory)| {
         let used = memory.binding_usage_bytes.or(memory.usage_bytes)?;
-        Some(limit.value.saturating_sub(used) as f64 / (rise.per_second * SMALLEST_STACK as f64))
+        Some(limit.value.saturating_sub(used) as f64 / (rise.per_second * each))
     });
     let severity = if left.is_some_and(|left| left < SOON) { Severity::Critical } else { Severity::Warning };
     let oldest = callsite
@@ -88,14 +86,13 @@ fn said(case: &Case<'_>, callsite: &CallsiteView, rise: Rise, seconds: f64) -> S
     let end = left
         .map_or(String::new(), |left| format!("; the memory limit is reached in {} at most", duration(left)));
     let summary = format!(
-        "{} goroutines started by {} run {}, {:+.1}/s over {}: {waiting} wait in `{reason}`{oldest}; their stacks hold \
-         at least {}{end}",
+        "{} goroutines started by {} run {}, {:+.1}/s over {}: {waiting} wait in `{reason}`{oldest}; their stacks hold {}{end}",
         callsite.live,
         place(callsite),
         callsite.entry,
         rise.per_second,
         duration(seconds),
-        bytes(stacks),
+        bytes(callsite.stacks_bytes),
     );
     let advice = format!(
         "Let {} end when nobody waits for it any more: {}.",
@@ -114,7 +111,7 @@ fn said(case: &Case<'_>, callsite: &CallsiteView, rise: Rise, seconds: f64) -> S
         .with("observed_seconds", seconds)
         .with("wait_reason", reason)
         .with("waiting", waiting)
-        .with("stacks_bytes_at_least", stacks)
+        .with("stacks_bytes", callsite.stacks_bytes)
         .maybe("memory_limit_bytes", case.memory_limit().map(|limit| limit.value))
         .maybe("memory_limit_reached_seconds_at_most", left)
 }

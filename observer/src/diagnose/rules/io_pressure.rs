@@ -23,11 +23,11 @@ pub(super) fn waiting(case: &Case<'_>) -> Option<(f64, Option<f64>)> {
 
 fn check(case: &Case<'_>) -> Option<Said> {
     let (some, all) = waiting(case)?;
-    let syscalls = case.state("syscall").unwrap_or(0);
     let stalled = all.map_or(String::new(), |all| format!(" (in {} all did)", percent(all)));
     let summary = format!(
-        "in {} of the time some task waited for a block device{stalled}; {syscalls} goroutines are in system calls",
-        percent(some)
+        "in {} of the time some task waited for a block device{stalled}{}",
+        percent(some),
+        case.in_state_words("syscall", "are in system calls"),
     );
     let advice =
         "Look for who else uses the device, give this cgroup more I/O weight, or write less synchronously."
@@ -35,6 +35,7 @@ fn check(case: &Case<'_>) -> Option<Said> {
     let said = Said::new(Severity::Warning, summary, advice)
         .with("io_waiting_ratio", some)
         .maybe("io_stalled_ratio", all)
-        .with("goroutines_in_syscall", syscalls);
+        .maybe("goroutines_in_syscall", case.state("syscall"))
+        .where_in_state("syscall_callsites", case, "syscall");
     Some(said)
 }

@@ -9,7 +9,7 @@ mod gomemlimit_thrash;
 mod gomemlimit_unset;
 mod goroutine_growth;
 mod goroutine_stuck;
-mod hugetlb_refused;
+mod hugetlb_limit_unaligned;
 mod io_pressure;
 mod io_weight_missing;
 mod lock_convoy;
@@ -43,6 +43,6 @@ pub static RULES: &[Rule] = &[
     threads_growing::RULE,
     io_pressure::RULE,
     io_weight_missing::RULE,
-    hugetlb_refused::RULE,
+    hugetlb_limit_unaligned::RULE,
     observer_limited::RULE,
 ];

@@ -38,7 +38,10 @@ fn check(case: &Case<'_>) -> Option<Said> {
         .with("pids", tasks)
         .with("pids_limit", limit.value)
         .maybe("threads", threads)
+        .maybe("threads_idle", case.runtime().and_then(|runtime| runtime.threads_idle))
         .maybe("goroutines_in_syscall", case.state("syscall"))
+        .maybe("goroutines_locked", case.target.goroutines.as_ref().map(|goroutines| goroutines.locked))
+        .where_in_state("syscall_callsites", case, "syscall")
         .maybe("forks_refused", refused);
     Some(said)
 }

@@ -33,11 +33,11 @@ fn check(case: &Case<'_>) -> Option<Said> {
             && rise.steadiness >= thresholds.growth_steadiness
             && rise.persistence >= thresholds.growth_persistence
     })?;
-    let syscalls = case.state("syscall").unwrap_or(0);
     let summary = format!(
-        "{threads} threads, {:+.1}/s over {:.0} s; {syscalls} goroutines are in system calls or in C",
+        "{threads} threads, {:+.1}/s over {:.0} s{}",
         rise.per_second,
-        trend::span(window)
+        trend::span(window),
+        case.in_state_words("syscall", "are in system calls or in C"),
     );
     let advice =
         "Bound the calls that block (file and pipe reads in raw system calls, cgo, DNS through libc), for \
@@ -46,7 +46,10 @@ fn check(case: &Case<'_>) -> Option<Said> {
     let said = Said::new(Severity::Warning, summary, advice)
         .with("threads", threads)
         .with("growth_per_second", rise.per_second)
-        .with("goroutines_in_syscall", syscalls)
+        .maybe("threads_idle", case.runtime().and_then(|runtime| runtime.threads_idle))
+        .maybe("goroutines_in_syscall", case.state("syscall"))
+        .maybe("goroutines_locked", case.target.goroutines.as_ref().map(|goroutines| goroutines.locked))
+        .where_in_state("syscall_callsites", case, "syscall")
         .maybe("gomaxprocs", case.runtime().and_then(|runtime| runtime.gomaxprocs));
     Some(said)
 }

@@ -4,6 +4,7 @@
 //! deadline, and there is a fixed number of them. A scrape reads the latest view and nothing else.
 
 mod landing;
+pub mod profiles;
 mod render;
 mod routes;
 mod server;
@@ -22,9 +23,10 @@ pub use server::serve;
 pub use web::{WebConfig, watch_config};
 
 use crate::model::view::View;
+use profiles::Profiles;
 
 /// Paths that the observer itself answers.
-const RESERVED: [&str; 3] = ["/", "/healthz", "/readyz"];
+const RESERVED: [&str; 4] = ["/", "/healthz", "/readyz", profiles::PATH];
 
 /// What requests are answered from.
 #[derive(Debug, Clone)]
@@ -35,6 +37,7 @@ pub struct HttpState {
     rendered: Arc<Mutex<Option<render::Rendered>>>,
     /// When the latest view came; written by [`serve`].
     last_view: Arc<watch::Sender<Option<Instant>>>,
+    profiles: Profiles,
     limits: Limits,
 }
 
@@ -82,7 +85,7 @@ pub enum HttpError {
     /// The path of the metrics can't be used.
     #[error(
         "metrics cannot be served at {path:?}: --web.telemetry-path must start with /, hold only letters, \
-         digits and -_.~/, and be another path than /, /healthz and /readyz"
+         digits and -_.~/, and be another path than /, /healthz, /readyz and /debug/pprof/goroutine"
     )]
     TelemetryPath {
         /// As the user gave it.
@@ -116,8 +119,15 @@ impl HttpState {
             telemetry_path: telemetry_path.into(),
             rendered: Arc::default(),
             last_view: Arc::new(watch::Sender::new(seen)),
+            profiles: Profiles::off(),
             limits: Limits::DEFAULT,
         })
+    }
+
+    /// Answers requests for profiles too.
+    #[must_use]
+    pub fn with_profiles(self, profiles: Profiles) -> Self {
+        Self { profiles, ..self }
     }
 
     fn view(&self) -> Option<Arc<View>> {

@@ -11,7 +11,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 
 use super::web::Passwords;
-use super::{HttpState, WebConfig, landing, render};
+use super::{HttpState, WebConfig, landing, profiles, render};
 
 /// Views may be late by this many intervals before the observer says that it isn't ready.
 const LATE_INTERVALS: u32 = 3;
@@ -35,6 +35,7 @@ pub(super) fn router(state: HttpState, web: watch::Receiver<Arc<WebConfig>>) -> 
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route(&state.telemetry_path.clone(), get(metrics))
+        .route(profiles::PATH, get(profiles::goroutine))
         .with_state(state)
         .layer(from_fn_with_state(guard, guarded))
 }

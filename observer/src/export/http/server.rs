@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -51,9 +52,9 @@ pub async fn serve(
             }
             Some(_) = connections.running.join_next() => {}
             accepted = accept(&listeners, &mut turn) => match accepted {
-                Ok(stream) => {
+                Ok((stream, peer)) => {
                     let tls = web.borrow().tls.clone();
-                    connections.add(stream, tls, graceful.watcher());
+                    connections.add(stream, peer.ip(), tls, graceful.watcher());
                 }
                 Err(error) => retry_later(&error).await,
             },
@@ -70,13 +71,13 @@ pub async fn serve(
 }
 
 /// The next connection of any listener; each is looked at first in turn, so that none starves the others.
-async fn accept(listeners: &[TcpListener], turn: &mut usize) -> io::Result<TcpStream> {
+async fn accept(listeners: &[TcpListener], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
     *turn = turn.wrapping_add(1);
     let first = *turn % listeners.len().max(1);
     poll_fn(|context| {
         for listener in listeners[first..].iter().chain(&listeners[..first]) {
             if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                return Poll::Ready(accepted.map(|(stream, _)| stream));
+                return Poll::Ready(accepted);
             }
         }
         Poll::Pending
@@ -105,7 +106,7 @@ impl Connections {
 
     /// Serves `stream`. Where there are too many, one that has asked for nothing yet gives way, the oldest
     /// first: idle clients can't keep a scraper out. If all of them wait for answers, the new one is closed.
-    fn add(&mut self, stream: TcpStream, tls: Option<TlsAcceptor>, watcher: Watcher) {
+    fn add(&mut self, stream: TcpStream, peer: IpAddr, tls: Option<TlsAcceptor>, watcher: Watcher) {
         self.slots.retain(|slot| !slot.end.is_finished());
         if self.slots.len() >= self.limits.connections {
             let idle = self.slots.iter().position(|slot| !slot.asked.load(Ordering::Relaxed));
@@ -113,7 +114,14 @@ impl Connections {
             slot.end.abort();
         }
         let asked = Arc::new(AtomicBool::new(false));
-        let connection = connection(stream, tls, self.app.clone(), self.limits, asked.clone(), watcher);
+        let connection = connection(
+            stream,
+            tls,
+            self.app.clone().layer(Extension(peer)),
+            self.limits,
+            asked.clone(),
+            watcher,
+        );
         let end = self.running.spawn(connection);
         self.slots.push_back(Slot { end, asked });
     }

@@ -7,8 +7,10 @@ use std::thread::JoinHandle;
 use flate2::read::GzDecoder;
 use tokio::sync::oneshot;
 
+use super::profiles::{Access, Refusal, Take};
 use super::*;
 use crate::export::metrics::expose;
+use crate::export::profile::Format;
 use crate::export::testdata::view;
 
 /// How long a client waits for what must come before the test fails.
@@ -29,7 +31,26 @@ struct Server {
 impl Server {
     fn start(first: Option<View>, interval: Duration, limits: Limits) -> Self {
         let views = watch::Sender::new(first.map(Arc::new));
-        let mut state = HttpState::new(views.subscribe(), interval, "/metrics").unwrap();
+        Self::run(views, interval, limits, Profiles::off())
+    }
+
+    fn with_profiles(take: Arc<Take>) -> Self {
+        Self::run(
+            watch::Sender::new(Some(Arc::new(view()))),
+            NEVER,
+            PATIENT,
+            Profiles::new(Access::Loopback, take),
+        )
+    }
+
+    fn run(
+        views: watch::Sender<Option<Arc<View>>>,
+        interval: Duration,
+        limits: Limits,
+        profiles: Profiles,
+    ) -> Self {
+        let state = HttpState::new(views.subscribe(), interval, "/metrics").unwrap();
+        let mut state = state.with_profiles(profiles);
         state.limits = limits;
         let rendered = state.rendered.clone();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -64,7 +85,7 @@ impl Server {
     }
 
     fn get(&self, path: &str) -> Answer {
-        self.send(&format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"))
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
     }
 
     fn stop(mut self) {
@@ -373,5 +394,113 @@ fn telemetry_path_is_checked() {
     }
     for path in ["/metrics", "/a/b-c_d.e~f", "//", "/metrics/"] {
         _ = routes::router(state(path).unwrap(), watch::Sender::new(Arc::default()).subscribe());
+    }
+}
+
+/// Profiles have the types and names that Go's own handler gives them.
+#[test]
+fn profiles_answer_as_go_does() {
+    let take = |pid: u32, format: Format, out: &mut dyn io::Write| Ok(write!(out, "{pid} {format:?}")?);
+    let server = Server::with_profiles(Arc::new(take));
+    for (debug, kind, body) in [
+        ("", "application/octet-stream", "pprof"),
+        ("&debug=0", "application/octet-stream", "pprof"),
+        ("&debug=x", "application/octet-stream", "pprof"),
+        ("&debug=1", "text/plain; charset=utf-8", "debug1"),
+        ("&debug=2", "text/plain; charset=utf-8", "debug2"),
+        ("&debug=3", "text/plain; charset=utf-8", "debug2"),
+    ] {
+        let answer = eventually(|| {
+            let answer = server.get(&format!("/debug/pprof/goroutine?pid=7{debug}"));
+            (answer.status != 429).then_some(answer)
+        });
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)), "{debug}");
+        let attached = answer.header("content-disposition") == Some("attachment; filename=\"goroutine\"");
+        assert_eq!(attached, body == "pprof", "{debug}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert!(answer.text().to_lowercase().contains(&format!("7 {body}")), "{debug}: {}", answer.text());
+    }
+    for path in ["", "?pid=", "?pid=-1", "?pid=4294967296", "?pid=1&seconds=5", "?debug=2"] {
+        assert_eq!(server.get(&format!("/debug/pprof/goroutine{path}")).status, 400, "{path}");
+    }
+}
+
+/// Why there is no profile is told in one line; one that breaks off has no end that could be taken for its.
+#[test]
+fn profiles_that_fail() {
+    let take = |pid: u32, _: Format, out: &mut dyn io::Write| match pid {
+        1 => Err(Refusal::NoProcess("none".to_owned())),
+        2 => Err(Refusal::NotATarget("foreign".to_owned())),
+        3 => {
+            out.write_all(b"lost")?;
+            Err(Refusal::Interrupted("gone".to_owned()))
+        }
+        4 => panic!("on purpose"),
+        _ => {
+            out.write_all(&[b'x'; 1 << 20])?;
+            Err(Refusal::Interrupted("gone".to_owned()))
+        }
+    };
+    let server = Server::with_profiles(Arc::new(take));
+    for (pid, status, text) in
+        [(1, 404, "none\n"), (2, 422, "foreign\n"), (3, 504, "gone\n"), (4, 500, "report it\n")]
+    {
+        let answer = eventually(|| {
+            let answer = server.get(&format!("/debug/pprof/goroutine?pid={pid}"));
+            (answer.status != 429).then_some(answer)
+        });
+        assert_eq!(answer.status, status);
+        assert!(answer.text().ends_with(text) && answer.text().lines().count() == 1, "{}", answer.text());
+    }
+    let broken = eventually(|| {
+        let answer = server.get("/debug/pprof/goroutine?pid=5&debug=2");
+        (answer.status != 429).then_some(answer)
+    });
+    assert_eq!(broken.status, 200);
+    assert!(!broken.body.is_empty() && !broken.body.ends_with(b"0\r\n\r\n"));
+}
+
+/// While one profile is taken a second one is refused, and the rest of the server answers.
+#[test]
+fn one_profile_at_a_time() {
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let (begun, begin) = std::sync::mpsc::channel::<()>();
+    let take = move |_: u32, _: Format, out: &mut dyn io::Write| {
+        begun.send(()).unwrap();
+        gate.lock().unwrap().recv().unwrap();
+        Ok(out.write_all(b"done")?)
+    };
+    let server = Server::with_profiles(Arc::new(take));
+    let path = "/debug/pprof/goroutine?pid=1&debug=1";
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| server.get(path));
+        begin.recv().unwrap();
+        let second = server.get(path);
+        assert_eq!((second.status, second.header("retry-after")), (429, Some("1")));
+        assert_eq!(server.get("/metrics").status, 200);
+        assert_eq!(server.get("/readyz").status, 200);
+        release.send(()).unwrap();
+        assert!(first.join().unwrap().text().contains("done"));
+    });
+}
+
+/// Profiles are for this machine unless told otherwise, by whatever way a client comes.
+#[test]
+fn profiles_are_not_for_all() {
+    let profiles = |access| Profiles::new(access, Arc::new(|_, _, _| Ok(())));
+    let headers = |host: &'static str| {
+        axum::http::HeaderMap::from_iter([(axum::http::header::HOST, host.parse().unwrap())])
+    };
+    let refuses =
+        |access, peer: &str, host| profiles(access).refuses(peer.parse().unwrap(), &headers(host)).is_some();
+    for peer in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+        assert!(!refuses(Access::Loopback, peer, "localhost:9764"), "{peer}");
+        assert!(refuses(Access::Loopback, peer, "attacker.example:9764"), "{peer}");
+        assert!(refuses(Access::Off, peer, "localhost"), "{peer}");
+    }
+    for peer in ["10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "0.0.0.0"] {
+        assert!(refuses(Access::Loopback, peer, "localhost"), "{peer}");
+        assert!(!refuses(Access::All, peer, "node.example"), "{peer}");
     }
 }

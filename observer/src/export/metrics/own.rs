@@ -104,6 +104,16 @@ pub(super) const METRICS: &[Metric] = &[
         read: |view, samples| counts(&view.observer.snapshot_errors, samples),
     },
     Metric {
+        name: "observer_cgroup_errors_total",
+        help: "Cgroups, and values of cgroups, that could not be read, by reason: removed (the group, while it was \
+               read), ambiguous (a name that may be forged), unreadable, malformed, too_large, denied, \
+               no_descriptors, io, too_deep, outside (no mount shows the group)",
+        kind: Kind::Counter,
+        identity: Identity::Observer,
+        labels: &["reason"],
+        read: |view, samples| counts(&view.observer.cgroup_errors, samples),
+    },
+    Metric {
         name: "observer_events_lost_total",
         help: "Events that a probe saw but could not count, by reason",
         kind: Kind::Counter,

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::Names;
 use super::groups::Groups;
+use super::quote;
 use crate::gobin::frames::Frame;
 
 /// Columns of a tab stop, as Go's writer has them.
@@ -15,29 +16,31 @@ const TAB: usize = 8;
 
 pub(super) fn write(out: &mut impl Write, names: &mut Names, groups: &Groups) -> io::Result<()> {
     writeln!(out, "goroutine profile: total {}", groups.total())?;
-    for (addresses, frames, count) in stacks(names, groups) {
-        writeln!(out, "{count} @{addresses}")?;
+    for (key, frames, count) in stacks(names, groups) {
+        writeln!(out, "{count} @{key}")?;
         out.write_all(lines(&frames).as_bytes())?;
         out.write_all(b"\n")?;
     }
     Ok(())
 }
 
-/// Addresses, frames and number of goroutines of each stack, the most frequent first.
+/// Addresses with labels, frames and number of goroutines of each stack, the most frequent first.
 fn stacks(names: &mut Names, groups: &Groups) -> Vec<(String, Vec<Frame>, u64)> {
     let mut counts: FxHashMap<String, (Vec<Frame>, u64)> = FxHashMap::default();
     for group in groups.sorted() {
         let frames = names.frames_of(groups, &group.key);
-        let addresses = frames.iter().fold(String::new(), |mut text, frame| {
+        let mut key = frames.iter().fold(String::new(), |mut text, frame| {
             _ = write!(text, " {:#x}", frame.pc);
             text
         });
-        if !addresses.is_empty() {
-            counts.entry(addresses).or_insert((frames, 0)).1 += group.count;
+        if let Some(labels) = groups.labels(&group.key).filter(|_| !key.is_empty()) {
+            _ = write!(key, "\n# labels: {}", quote::labels(labels));
+        }
+        if !key.is_empty() {
+            counts.entry(key).or_insert((frames, 0)).1 += group.count;
         }
     }
-    let mut stacks: Vec<_> =
-        counts.into_iter().map(|(addresses, (frames, count))| (addresses, frames, count)).collect();
+    let mut stacks: Vec<_> = counts.into_iter().map(|(key, (frames, count))| (key, frames, count)).collect();
     stacks.sort_by(|a, b| (Reverse(a.2), &a.0).cmp(&(Reverse(b.2), &b.0)));
     stacks
 }

@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use super::Names;
 use super::stack::{is_shown, shown, shown_name};
+use super::{Names, Subject, quote};
 use crate::gobin::frames::Frame;
 use crate::snapshot::census::{Goroutine, Status};
 use crate::snapshot::stacks::{Condition, INNER, Record};
@@ -31,6 +31,7 @@ impl Bodies {
     pub(super) fn write(
         &mut self,
         out: &mut impl Write,
+        subject: &Subject,
         names: &mut Names,
         record: &Record,
         pcs: &[u64],
@@ -38,7 +39,7 @@ impl Bodies {
         if std::mem::replace(&mut self.any, true) {
             out.write_all(b"\n")?;
         }
-        header(out, names, record)?;
+        header(out, subject, names, record)?;
         match record.condition {
             Condition::Running => {
                 out.write_all(b"\tgoroutine running on other thread; stack unavailable\n")?
@@ -75,7 +76,9 @@ impl Bodies {
     }
 }
 
-fn header(out: &mut impl Write, names: &Names, record: &Record) -> io::Result<()> {
+/// `goroutineheader` in `src/runtime/traceback.go`.
+fn header(out: &mut impl Write, subject: &Subject, names: &Names, record: &Record) -> io::Result<()> {
+    let minor = names.frames.version().minor;
     let goroutine = &record.goroutine;
     let status = match goroutine.status {
         Status::Waiting if goroutine.wait_reason == 0 => "waiting".into(),
@@ -85,6 +88,12 @@ fn header(out: &mut impl Write, names: &Names, record: &Record) -> io::Result<()
         other => other.name().into(),
     };
     write!(out, "goroutine {} [{status}", goroutine.id)?;
+    if record.marks.scanned {
+        write!(out, " (scan)")?;
+    }
+    if record.marks.bubble.is_some() && is_durable(&status, goroutine, names, minor) {
+        write!(out, " (durable)")?;
+    }
     let minutes = record.waited_at_most.unwrap_or(0.0) / 60.0;
     if minutes >= 1.0 && goroutine.status != Status::Leaked {
         write!(out, ", {} minutes", minutes as u64)?;
@@ -92,7 +101,36 @@ fn header(out: &mut impl Write, names: &Names, record: &Record) -> io::Result<()
     if record.locked {
         write!(out, ", locked to thread")?;
     }
-    writeln!(out, "]:")
+    if let Some(number) = record.marks.bubble {
+        write!(out, ", synctest bubble {number}")?;
+    }
+    let labels = record.marks.labels.as_ref().filter(|_| subject.labels_in_tracebacks);
+    match labels.filter(|labels| !labels.pairs.is_empty()) {
+        None => writeln!(out, "]:"),
+        Some(labels) if minor < 27 => {
+            writeln!(out, " labels:{{{}}}]:", quote::traceback_labels(labels, minor))
+        }
+        Some(labels) => writeln!(out, "] {{{}}}:", quote::traceback_labels(labels, minor)),
+    }
+}
+
+/// Whether only its own bubble can wake a goroutine, and its wait reason doesn't say so itself
+/// (`isIdleInSynctest` in `src/runtime/runtime2.go`). Go 1.25 looks at the last reason of those that don't wait.
+fn is_durable(status: &str, goroutine: &Goroutine, names: &Names, minor: u32) -> bool {
+    const DURABLE: [&str; 8] = [
+        "chan receive (nil chan)",
+        "chan send (nil chan)",
+        "select (no cases)",
+        "sleep",
+        "sync.Cond.Wait",
+        "coroutine",
+        "synctest.Run",
+        "synctest.Wait",
+    ];
+    let reason = names.reasons.name(goroutine.wait_reason);
+    (minor < 26 || goroutine.status == Status::Waiting)
+        && (DURABLE.contains(&&*reason) || reason.ends_with("(durable)"))
+        && !status.ends_with("(durable)")
 }
 
 fn body(names: &mut Names, record: &Record, pcs: &[u64]) -> String {

@@ -22,6 +22,8 @@ pub struct Filter {
     min_age: Option<f64>,
     /// With a function on the stack, or one that created or started them, whose name contains this.
     function: Option<String>,
+    /// With each of these labels.
+    labels: Vec<(String, String)>,
     /// The runtime's own goroutines too.
     system: bool,
     /// Whether `function` is found at a program counter.
@@ -39,7 +41,21 @@ impl Filter {
         system: bool,
     ) -> Self {
         let min_age = min_age.map(|age| age.as_secs_f64());
-        Self { state, wait_reason, min_age, function, system, known: FxHashMap::default() }
+        Self {
+            state,
+            wait_reason,
+            min_age,
+            function,
+            labels: Vec::new(),
+            system,
+            known: FxHashMap::default(),
+        }
+    }
+
+    /// Only goroutines that have all these labels, too.
+    #[must_use]
+    pub fn with_labels(self, labels: Vec<(String, String)>) -> Self {
+        Self { labels, ..self }
     }
 
     pub(super) fn takes(&mut self, record: &Record, pcs: &[u64], names: &mut Names) -> bool {
@@ -50,6 +66,10 @@ impl Filter {
                 goroutine.waits() && names.reasons.name(goroutine.wait_reason).contains(wanted.as_str())
             })
             && self.min_age.is_none_or(|wanted| record.waited_at_most.is_some_and(|age| age >= wanted))
+            && self.labels.iter().all(|(key, value)| {
+                let labels = record.marks.labels.as_ref();
+                labels.and_then(|labels| labels.pairs.get(key.as_str())).is_some_and(|have| **have == **value)
+            })
             && self.has_function(record, pcs, names)
     }
 

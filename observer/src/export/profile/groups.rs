@@ -1,18 +1,23 @@
 //! Goroutines counted in groups of equal ones: what they cost doesn't grow with their number.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::Names;
 use crate::gobin::frames::Frame;
 use crate::snapshot::census::Status;
+use crate::snapshot::labels::Labels;
 use crate::snapshot::stacks::{Condition, Record};
 
 /// Program counters of different stacks that are kept: 8 MiB.
 const MAX_PCS: usize = 1 << 20;
 /// Groups that are kept, about 100 bytes each.
 const MAX_GROUPS: usize = 1 << 17;
+
+/// Bytes of labels that are kept.
+const MAX_LABELS: usize = 8 << 20;
 
 /// What goroutines of one group have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +34,8 @@ pub(super) struct Key {
     pub(super) entry: u64,
     /// What is known of their stack.
     pub(super) condition: Condition,
+    /// Number of their labels; `None` when they have none, or groups don't depend on them.
+    labels: Option<u32>,
 }
 
 /// Equal goroutines.
@@ -61,11 +68,43 @@ pub(super) struct Groups {
     /// Hash of a stack → its number. Keyed by chance, so that no target can choose stacks that collide.
     by_hash: FxHashMap<u64, u32>,
     hasher: RandomState,
+    /// All different labels, if groups depend on them.
+    labels: Option<LabelSets>,
     /// Goroutines that are in no group, because there were too many different ones.
     pub(super) ungrouped: u64,
 }
 
+/// Different labels, numbered.
+#[derive(Debug, Default)]
+struct LabelSets {
+    numbers: FxHashMap<Arc<Labels>, u32>,
+    sets: Vec<Arc<Labels>>,
+    bytes: usize,
+}
+
+impl LabelSets {
+    fn number(&mut self, labels: &Arc<Labels>) -> u32 {
+        if let Some(number) = self.numbers.get(labels) {
+            return *number;
+        }
+        self.bytes +=
+            128 + labels.pairs.iter().map(|(key, value)| 64 + key.len() + value.len()).sum::<usize>();
+        if self.bytes > MAX_LABELS && !labels.is_unknown() {
+            return self.number(&Arc::new(Labels::unknown()));
+        }
+        let number = self.sets.len() as u32;
+        self.sets.push(labels.clone());
+        self.numbers.insert(labels.clone(), number);
+        number
+    }
+}
+
 impl Groups {
+    /// Goroutines of one group have the same labels too.
+    pub(super) fn by_labels() -> Self {
+        Self { labels: Some(LabelSets::default()), ..Self::default() }
+    }
+
     /// Counts one goroutine.
     pub(super) fn add(&mut self, record: &Record, pcs: &[u64]) {
         let goroutine = &record.goroutine;
@@ -76,6 +115,7 @@ impl Groups {
             gopc: goroutine.gopc,
             entry: goroutine.entry,
             condition: record.condition,
+            labels: self.labels.as_mut().zip(record.marks.labels.as_ref()).map(|(all, own)| all.number(own)),
         };
         let Some(group) = self.group(key, goroutine.id) else {
             self.ungrouped += 1;
@@ -129,6 +169,11 @@ impl Groups {
         self.stacks.get(number as usize).map_or(0, |stack| stack.elided)
     }
 
+    /// Labels that all goroutines of a group have.
+    pub(super) fn labels(&self, key: &Key) -> Option<&Labels> {
+        self.labels.as_ref()?.sets.get(key.labels? as usize).map(|labels| &**labels)
+    }
+
     /// The groups, the largest first.
     pub(super) fn sorted(&self) -> Vec<&Group> {
         let mut groups: Vec<&Group> = self.groups.iter().collect();
@@ -169,8 +214,17 @@ mod tests {
     use crate::snapshot::stacks::{Condition, Record};
 
     fn record(id: u64, gopc: u64, waited_at_most: Option<f64>) -> Record {
-        let goroutine =
-            Goroutine { id, parent: 0, status: Status::Waiting, wait_reason: 7, tracking: 0, gopc, entry: 9 };
+        let goroutine = Goroutine {
+            id,
+            parent: 0,
+            status: Status::Waiting,
+            wait_reason: 7,
+            tracking: 0,
+            gopc,
+            entry: 9,
+            stack: 2048,
+            locked: false,
+        };
         Record::new(goroutine, Condition::Whole, waited_at_most)
     }
 

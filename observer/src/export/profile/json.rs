@@ -1,5 +1,7 @@
 //! `observer dump --format json`: one object, written as the goroutines come. A key without value is absent.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::UNIX_EPOCH;
 
@@ -8,6 +10,7 @@ use serde::Serialize;
 use super::{End, Names, Subject};
 use crate::gobin::frames::Frame;
 use crate::snapshot::stacks::Record;
+use crate::text::printable;
 
 /// Whether the goroutine to come is the first.
 #[derive(Default)]
@@ -36,6 +39,13 @@ struct Goroutine<'a> {
     system: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     locked_to_thread: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bubble: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<BTreeMap<Cow<'a, str>, Cow<'a, str>>>,
+    /// Labels are missing, or parts of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    labels_cut: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_by: Option<Creator<'a>>,
     entry: &'a str,
@@ -96,6 +106,7 @@ impl Stream {
         });
         let reason = goroutine.waits().then(|| names.reasons.name(goroutine.wait_reason));
         let entry = names.frames.entry(goroutine.entry);
+        let labels = record.marks.labels.as_ref();
         let row = Goroutine {
             id: goroutine.id,
             status: goroutine.status.name(),
@@ -103,6 +114,11 @@ impl Stream {
             wait_seconds_max: record.waited_at_most,
             system: record.system,
             locked_to_thread: record.locked,
+            bubble: record.marks.bubble,
+            labels: labels.map(|labels| {
+                labels.pairs.iter().map(|(key, value)| (printable(key), printable(value))).collect()
+            }),
+            labels_cut: labels.is_some_and(|labels| labels.cut),
             created_by,
             entry: &entry,
             stack: frames.iter().map(Place::from).collect(),
@@ -117,10 +133,7 @@ impl Stream {
         if !self.any {
             self.begin(out, subject)?;
         }
-        let tail = Tail {
-            complete: end.totals.is_whole() && end.interrupted.is_none(),
-            reason: end.interrupted.as_deref(),
-        };
+        let tail = Tail { complete: end.missing().is_none(), reason: end.interrupted.as_deref() };
         let tail = serde_json::to_string(&tail)?;
         writeln!(out, "\n],{}", tail.trim_start_matches('{'))
     }

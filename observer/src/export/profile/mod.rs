@@ -8,6 +8,7 @@ mod folded;
 mod groups;
 mod json;
 mod pprof;
+mod quote;
 mod stack;
 mod summary;
 mod svg;
@@ -41,6 +42,8 @@ pub struct Subject {
     pub taken_at: SystemTime,
     /// Where its Go code is.
     pub text: (u64, u64),
+    /// Whether its runtime writes labels into tracebacks (`GODEBUG=tracebacklabels`).
+    pub labels_in_tracebacks: bool,
 }
 
 /// How a profile is written.
@@ -71,6 +74,22 @@ pub struct End {
     pub interrupted: Option<String>,
 }
 
+impl End {
+    /// What the profile doesn't have, in one sentence; nothing when it has all.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        let Totals { torn, unreadable, skipped } = self.totals;
+        match &self.interrupted {
+            Some(reason) => Some(format!("it ended early: {reason}")),
+            None if self.totals.is_whole() => None,
+            None => Some(format!(
+                "{unreadable} goroutine descriptors could not be read, {torn} contradicted themselves and \
+                 {skipped} were not looked at"
+            )),
+        }
+    }
+}
+
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
@@ -78,6 +97,8 @@ pub struct Written {
     pub goroutines: u64,
     /// Those whose stack isn't there, or not all of it, because they ran or moved.
     pub without_stack: u64,
+    /// Those that have labels which aren't there, or not all of them.
+    pub without_labels: u64,
 }
 
 /// Looks up what a goroutine's numbers mean.
@@ -115,6 +136,7 @@ impl<W: Write> Rendering<W> {
         let body = match format {
             Format::Debug2 => Body::Debug2(debug2::Bodies::default()),
             Format::Json => Body::Json(json::Stream::default()),
+            Format::Debug1 | Format::Pprof => Body::Grouped(Groups::by_labels(), format),
             _ => Body::Grouped(Groups::default(), format),
         };
         Self { subject, names: Names { frames, reasons }, filter, body, out, written: Written::default() }
@@ -132,8 +154,12 @@ impl<W: Write> Rendering<W> {
             }
             self.written.goroutines += 1;
             self.written.without_stack += u64::from(record.condition.missing().is_some());
+            let labels = record.marks.labels.as_ref();
+            self.written.without_labels += u64::from(labels.is_some_and(|labels| labels.cut));
             match &mut self.body {
-                Body::Debug2(bodies) => bodies.write(&mut self.out, &mut self.names, record, pcs)?,
+                Body::Debug2(bodies) => {
+                    bodies.write(&mut self.out, &self.subject, &mut self.names, record, pcs)?;
+                }
                 Body::Json(stream) => {
                     stream.write(&mut self.out, &self.subject, &mut self.names, record, pcs)?;
                 }
@@ -150,17 +176,28 @@ impl<W: Write> Rendering<W> {
     pub fn finish(mut self, end: &End) -> io::Result<Written> {
         let (out, names) = (&mut self.out, &mut self.names);
         match self.body {
-            Body::Debug2(_) => {}
+            Body::Debug2(_) => incomplete(out, "\n", end)?,
             Body::Json(stream) => stream.finish(out, &self.subject, end)?,
             Body::Grouped(groups, format) => match format {
                 Format::Summary(by) => summary::write(out, &self.subject, names, &groups, by, end)?,
-                Format::Debug1 => debug1::write(out, names, &groups)?,
-                Format::Pprof => pprof::write(out, &self.subject, names, &groups)?,
+                Format::Debug1 => {
+                    debug1::write(out, names, &groups)?;
+                    incomplete(out, "", end)?;
+                }
+                Format::Pprof => pprof::write(out, &self.subject, names, &groups, end)?,
                 Format::Folded => folded::write(out, names, &groups)?,
                 _ => svg::write(out, &self.subject, names, &groups)?,
             },
         }
         self.out.flush()?;
         Ok(self.written)
+    }
+}
+
+/// Says at the end of a text what it doesn't have, in a line that readers of it take for a comment.
+fn incomplete(out: &mut impl Write, before: &str, end: &End) -> io::Result<()> {
+    match end.missing() {
+        Some(missing) => writeln!(out, "{before}# not all goroutines are here: {missing}"),
+        None => Ok(()),
     }
 }

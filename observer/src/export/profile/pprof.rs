@@ -10,8 +10,9 @@ use prost::Message;
 use rustc_hash::FxHashMap;
 
 use super::groups::{Group, Groups};
-use super::{Names, Subject};
+use super::{End, Names, Subject};
 use crate::gobin::frames::Frame;
+use crate::text::printable;
 
 #[derive(Clone, PartialEq, Eq, Message)]
 struct Profile {
@@ -33,6 +34,9 @@ struct Profile {
     period_type: Option<ValueType>,
     #[prost(int64, tag = "12")]
     period: i64,
+    /// `go tool pprof -comments` shows them.
+    #[prost(int64, repeated, tag = "13")]
+    comment: Vec<i64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -121,10 +125,15 @@ pub(super) fn write(
     subject: &Subject,
     names: &mut Names,
     groups: &Groups,
+    end: &End,
 ) -> io::Result<()> {
     let mut builder = Builder::new(subject);
     for group in groups.sorted() {
         builder.sample(names, groups, group);
+    }
+    if let Some(missing) = end.missing() {
+        let comment = builder.string(&format!("not all goroutines are here: {missing}"));
+        builder.profile.comment.push(comment);
     }
     let mut gzip = GzEncoder::new(out, Compression::default());
     gzip.write_all(&builder.profile.encode_to_vec())?;
@@ -186,6 +195,13 @@ impl Builder {
         }
         if let Some(missing) = group.key.condition.missing() {
             label.push(self.label("stack_missing", missing));
+        }
+        if let Some(labels) = groups.labels(&group.key) {
+            let pairs = labels.pairs.iter();
+            label.extend(pairs.map(|(key, value)| self.label(&printable(key), &printable(value))));
+            if labels.cut {
+                label.push(self.label("labels_missing", "cut"));
+            }
         }
         let value = vec![i64::try_from(group.count).unwrap_or(i64::MAX)];
         self.profile.sample.push(Sample { location_id, value, label });

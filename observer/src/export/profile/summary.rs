@@ -44,7 +44,7 @@ pub(super) fn write(
         subject.pid,
         subject.go_version,
         groups.total(),
-        if end.totals.is_whole() && end.interrupted.is_none() { "" } else { ", and some that were not seen" }
+        if end.missing().is_none() { "" } else { ", and some that were not seen" }
     )?;
     if by == GroupBy::Stack { stacks(out, names, groups) } else { table(out, names, groups, by) }?;
     if groups.ungrouped > 0 {

@@ -68,6 +68,8 @@ fn leaking(pid: u32, live: u64) -> TargetView {
         wait_reasons: BTreeMap::from([("chan send".into(), live), ("select".into(), 21)]),
         torn: 1,
         complete: true,
+        locked: 3,
+        stacks_bytes: 2048 * (live + 31),
         duration: Duration::from_micros(41_500),
     });
     target.runtime = Some(RuntimeView {
@@ -80,6 +82,11 @@ fn leaking(pid: u32, live: u64) -> TargetView {
         heap_goal_bytes: Some(1_048_576_000),
         threads: Some(71),
         run_queue_goroutines: Some(2),
+        gogc_source: Some(Source::Call),
+        gomemlimit_source: Some(Source::Environment),
+        gc_cycles: Some(311),
+        threads_idle: Some(60),
+        ..RuntimeView::default()
     });
     target.probes = Some(ProbesView {
         created: 190_100,
@@ -250,6 +257,9 @@ fn leak(live: u64) -> CallsiteView {
         growth_per_second: Some(101.2),
         oldest_wait_seconds: Some(live as f64 / 100.0),
         wait_reasons: BTreeMap::from([("chan send".into(), live)]),
+        states: BTreeMap::from([("waiting", live)]),
+        stacks_bytes: 2048 * live,
+        busy_seconds: None,
         own_series: true,
         recent: Vec::new(),
     }
@@ -271,6 +281,9 @@ fn busy() -> CallsiteView {
         growth_per_second: Some(-11.5),
         oldest_wait_seconds: Some(0.75),
         wait_reasons: BTreeMap::from([("select".into(), 14), ("IO wait".into(), 6)]),
+        states: BTreeMap::from([("waiting", 20)]),
+        stacks_bytes: 20 << 12,
+        busy_seconds: None,
         own_series: true,
         recent: Vec::new(),
     }
@@ -291,6 +304,9 @@ fn folded(created_by: &str, live: u64) -> CallsiteView {
         growth_per_second: None,
         oldest_wait_seconds: Some(live as f64),
         wait_reasons: BTreeMap::new(),
+        states: BTreeMap::from([("running", live)]),
+        stacks_bytes: 2048 * live,
+        busy_seconds: Some(2.5),
         own_series: false,
         recent: Vec::new(),
     }
@@ -321,10 +337,11 @@ fn limited() -> CgroupView {
         refused: Some(3),
         ..Pids::default()
     });
-    cgroup.io = Some(Io { weight: Some(50), default_weight: Some(100) });
+    cgroup.io = Some(Io { weight: Some(50), default_weight: Some(100), ..Io::default() });
     cgroup.cpuset_cpus = Some(8);
     cgroup.hugetlb = vec![HugePages {
         size: "2MB",
+        page_bytes: 2 << 20,
         limit_bytes: Some(Limit { value: 10_485_760, binding: "/kubepods/pod1/c1".into(), level: 0 }),
         usage_bytes: Some(2_097_152),
         refused: Some(1),
@@ -355,6 +372,7 @@ fn observer() -> ObserverView {
         probe_hits: BTreeMap::from([("create", 380_200), ("exit", 12_666)]),
         events_lost: BTreeMap::from([("counts_full", 0), ("execs_full", 3)]),
         snapshot_errors: BTreeMap::from([("deadline", 1)]),
+        cgroup_errors: BTreeMap::from([("removed", 2)]),
         snapshot_durations: durations,
         series_folded: 4,
         container_lookups: BTreeMap::from([("named", 2), ("failed", 1)]),

@@ -12,7 +12,8 @@
 //! go1.27.0, go1.27.3
 
 use super::{
-    FuncLayout, GLayout, GcControllerLayout, Layout, MLayout, ModuledataLayout, PLayout, SchedLayout,
+    BubbleLayout, FuncLayout, GLayout, GcControllerLayout, Layout, MLayout, ModuledataLayout, PLayout,
+    SchedLayout,
 };
 
 /// `(N, layout of Go 1.N)`, oldest first.
@@ -55,6 +56,7 @@ const GO_1_19: Layout = Layout {
         sleep_when: None,
         bubble: None,
     },
+    bubble: BubbleLayout { id: None },
     m: MLayout { procid: 72, curg: 192, p: 208, id: 232, incgo: 280, ncgocall: Some(304) },
     p: PLayout { id: 0, status: 4, m: 56, runqhead: 400, runqtail: 404, runnext: 2456, gfree_count: 2472 },
     sched: SchedLayout {
@@ -142,6 +144,7 @@ const GO_1_21: Layout = Layout {
         sleep_when: None,
         bubble: None,
     },
+    bubble: BubbleLayout { id: None },
     m: MLayout { procid: 72, curg: 192, p: 208, id: 232, incgo: 280, ncgocall: Some(304) },
     p: PLayout { id: 0, status: 4, m: 56, runqhead: 400, runqtail: 404, runnext: 2456, gfree_count: 2472 },
     sched: SchedLayout {
@@ -229,6 +232,7 @@ const GO_1_22: Layout = Layout {
         sleep_when: None,
         bubble: None,
     },
+    bubble: BubbleLayout { id: None },
     m: MLayout { procid: 72, curg: 192, p: 208, id: 232, incgo: 280, ncgocall: Some(296) },
     p: PLayout { id: 0, status: 4, m: 56, runqhead: 400, runqtail: 404, runnext: 2456, gfree_count: 2472 },
     sched: SchedLayout {
@@ -316,6 +320,7 @@ const GO_1_23: Layout = Layout {
         sleep_when: Some(368),
         bubble: None,
     },
+    bubble: BubbleLayout { id: None },
     m: MLayout { procid: 72, curg: 192, p: 208, id: 232, incgo: 280, ncgocall: Some(296) },
     p: PLayout { id: 0, status: 4, m: 48, runqhead: 392, runqtail: 396, runnext: 2448, gfree_count: 2464 },
     sched: SchedLayout {
@@ -403,6 +408,7 @@ const GO_1_24: Layout = Layout {
         sleep_when: Some(368),
         bubble: Some(392),
     },
+    bubble: BubbleLayout { id: None },
     m: MLayout { procid: 72, curg: 192, p: 208, id: 232, incgo: 280, ncgocall: None },
     p: PLayout { id: 0, status: 4, m: 48, runqhead: 392, runqtail: 396, runnext: 2448, gfree_count: 2464 },
     sched: SchedLayout {
@@ -490,6 +496,7 @@ const GO_1_25: Layout = Layout {
         sleep_when: Some(360),
         bubble: Some(384),
     },
+    bubble: BubbleLayout { id: Some(72) },
     m: MLayout { procid: 64, curg: 184, p: 200, id: 224, incgo: 272, ncgocall: Some(312) },
     p: PLayout { id: 0, status: 4, m: 48, runqhead: 392, runqtail: 396, runnext: 2448, gfree_count: 2464 },
     sched: SchedLayout {
@@ -577,6 +584,7 @@ const GO_1_26: Layout = Layout {
         sleep_when: Some(368),
         bubble: Some(392),
     },
+    bubble: BubbleLayout { id: Some(72) },
     m: MLayout { procid: 64, curg: 184, p: 208, id: 232, incgo: 280, ncgocall: Some(320) },
     p: PLayout { id: 0, status: 4, m: 48, runqhead: 400, runqtail: 404, runnext: 2456, gfree_count: 2472 },
     sched: SchedLayout {
@@ -664,6 +672,7 @@ const GO_1_27: Layout = Layout {
         sleep_when: Some(368),
         bubble: Some(392),
     },
+    bubble: BubbleLayout { id: Some(72) },
     m: MLayout { procid: 64, curg: 184, p: 208, id: 232, incgo: 280, ncgocall: Some(320) },
     p: PLayout { id: 0, status: 4, m: 48, runqhead: 400, runqtail: 404, runnext: 2456, gfree_count: 2472 },
     sched: SchedLayout {

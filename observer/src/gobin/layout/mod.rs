@@ -11,6 +11,8 @@ mod generated;
 pub struct Layout {
     /// `runtime.g`: a goroutine.
     pub g: GLayout,
+    /// `runtime.synctestBubble`: goroutines with a time of their own; Go 1.25 and newer.
+    pub bubble: BubbleLayout,
     /// `runtime.m`: a thread.
     pub m: MLayout,
     /// `runtime.p`: a processor, of which there are `GOMAXPROCS`.
@@ -78,6 +80,13 @@ pub struct GLayout {
     pub sleep_when: Option<u16>,
     /// Pointer to its `testing/synctest` bubble, or 0.
     pub bubble: Option<u16>,
+}
+
+/// `runtime.synctestBubble`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BubbleLayout {
+    /// `u64`: its number.
+    pub id: Option<u16>,
 }
 
 /// `runtime.m`.

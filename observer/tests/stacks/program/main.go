@@ -1,5 +1,5 @@
 // Goroutines parked with every kind of stack that the compiler and the runtime make. On a line on stdin that names a format it
-// answers with its own profile, preceded by its length. With an argument its goroutines are busy instead.
+// answers with its own profile, preceded by its length. With an argument it has other goroutines instead.
 package main
 
 import (
@@ -21,7 +21,7 @@ func wait() { <-park }
 
 func main() {
 	if len(os.Args) > 1 {
-		busy()
+		map[string]func(){"busy": busy, "victims": victims}[os.Args[1]]()
 	}
 	for _, start := range starts {
 		start()
@@ -31,7 +31,7 @@ func main() {
 }
 
 // What only some builds have is appended by their files.
-var starts = []func(){calls, generics, panics, waits, runtimeCalls}
+var starts = []func(){calls, generics, panics, waits, labels, runtimeCalls}
 
 func control() {
 	settle()
