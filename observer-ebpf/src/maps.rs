@@ -4,8 +4,10 @@ use core::arch::asm;
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{PerCpuArray, PerCpuHashMap, RingBuf};
-use observer_ebpf::abi::{CallsiteCounts, CallsiteKey, Loss, Probe};
+use aya_ebpf::maps::{HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use observer_ebpf::abi::{
+    CallsiteCounts, CallsiteKey, Loss, Parked, ParkedKey, Probe, Sampled, WaitCounts, WaitKey,
+};
 
 /// Creations and exits per callsite of every attached target.
 ///
@@ -15,6 +17,19 @@ use observer_ebpf::abi::{CallsiteCounts, CallsiteKey, Loss, Probe};
 #[map]
 pub(crate) static COUNTS: PerCpuHashMap<CallsiteKey, CallsiteCounts> =
     PerCpuHashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Goroutines that were seen to park or to be woken in a target with wait probes.
+#[map]
+pub(crate) static PARKED: HashMap<ParkedKey, Parked> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Parks and waits by reason of every target with wait probes: 700 bytes for each CPU.
+#[map]
+pub(crate) static WAITS: PerCpuHashMap<WaitKey, WaitCounts> =
+    PerCpuHashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// Targets whose goroutines on a CPU are sampled, by process id as the observer sees it.
+#[map]
+pub(crate) static SAMPLED: HashMap<u32, Sampled> = HashMap::with_max_entries(4096, 0);
 
 /// How often each probe ran, by [`Probe`].
 #[map]
@@ -28,7 +43,7 @@ pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss:
 #[map]
 pub(crate) static EXECS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 
-/// Adds one to a counter of this CPU.
+/// Adds to a counter of this CPU.
 ///
 /// Atomic although it is this CPU's own: a probe can be preempted between its
 /// load and its store by another thread's probe on the same CPU.
@@ -37,11 +52,11 @@ pub(crate) static EXECS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 /// `counter` must point to an aligned `u64` of a map value.
 #[inline(always)]
 #[allow(unsafe_code, reason = "map values are only reachable by pointer")]
-pub(crate) unsafe fn increment(counter: *mut u64) {
+pub(crate) unsafe fn add(counter: *mut u64, amount: u64) {
     // The BPF target has no `AtomicU64::fetch_add`; this is the oldest atomic instruction that BPF has.
     // SAFETY: the caller's contract; the verifier proves it again.
     unsafe {
-        asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1_u64);
+        asm!("lock *(u64 *)({counter} + 0) += {amount}", counter = in(reg) counter, amount = in(reg) amount);
     }
 }
 
@@ -53,7 +68,7 @@ pub(crate) fn increment_at(array: &PerCpuArray<u64>, index: u32) -> Option<u64> 
     // SAFETY: the kernel returned a pointer to this CPU's value, which lives as long as the map.
     unsafe {
         let before = *counter;
-        increment(counter);
+        add(counter, 1);
         Some(before)
     }
 }

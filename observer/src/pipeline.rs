@@ -8,7 +8,7 @@ pub mod filter;
 pub mod go_process;
 mod own;
 mod placement;
-mod probing;
+mod prober;
 pub mod profile;
 pub mod profiling;
 mod target;
@@ -22,7 +22,7 @@ use executables::{Executables, Known, Recognised};
 use filter::Filter;
 use own::Own;
 use placement::{Place, Placement};
-use probing::{Prober, SlotCounts};
+use prober::{Outcome, Prober, Readings as ProbeReadings, TargetReading, Wanted};
 use target::{Probing, Target};
 use worker::{Failure, Worker};
 
@@ -30,10 +30,11 @@ use crate::container::NameOptions;
 use crate::diagnose::{self, Thresholds};
 use crate::discover::exe::Contents;
 use crate::discover::process::{self, Identity};
-use crate::model::history::{Digest, Readings};
+use crate::model::history::{Digest, Probed, Readings};
 use crate::model::ledger::Ledger;
 use crate::model::view::{ObserverView, TargetState, TargetView, View};
 use crate::probe::ExecWatch;
+use crate::probe::governor::Budgets;
 use crate::snapshot::reader::Snapshot;
 
 /// What to observe, and how.
@@ -43,6 +44,10 @@ pub struct Options {
     pub only: Option<u32>,
     /// Whether to put probes into targets.
     pub probes: bool,
+    /// How often each CPU's clock looks which goroutine runs, per second; 0 = never. Needs `probes`.
+    pub cpu_sampling_hz: u32,
+    /// What probes may cost.
+    pub budgets: Budgets,
     /// How long a process must live before probes are put into it: most processes don't.
     pub settle: Duration,
     /// Callsites per target with metric series of their own.
@@ -66,6 +71,8 @@ impl Default for Options {
         Self {
             only: None,
             probes: true,
+            cpu_sampling_hz: 49,
+            budgets: Budgets::default(),
             settle: Duration::from_secs(1),
             max_callsites: 50,
             max_callsites_node: 5000,
@@ -103,7 +110,7 @@ impl Pipeline {
         Self {
             worker: Worker::new(),
             executables: Executables::default(),
-            prober: Prober::new(options.probes),
+            prober: Prober::new(options.probes, options.budgets, options.cpu_sampling_hz),
             placement: Placement::new(options.names.clone()),
             own: Own::new(options.features),
             ledger: Ledger::new(options.max_callsites, options.max_callsites_node),
@@ -149,7 +156,7 @@ impl Pipeline {
         let there: HashSet<u32> = pids.into_iter().collect();
         let gone: Vec<u32> = self.seen.keys().filter(|pid| !there.contains(pid)).copied().collect();
         for pid in gone {
-            self.forget(pid, true);
+            self.forget(pid);
         }
     }
 
@@ -164,13 +171,13 @@ impl Pipeline {
             return;
         }
         let Some(identity) = process::identity(pid) else {
-            self.forget(pid, true);
+            self.forget(pid);
             return;
         };
         if self.seen.get(&pid) == Some(&identity) {
             return;
         }
-        self.forget(pid, false);
+        self.forget(pid);
         let Some((answer, lasting)) = self.recognise(&identity) else {
             self.again.insert(pid);
             return;
@@ -204,16 +211,16 @@ impl Pipeline {
         if let Some(pid) =
             self.targets.values().find(|target| target.slot == slot).map(|target| target.identity.pid)
         {
-            self.forget(pid, true);
+            self.forget(pid);
         }
     }
 
-    fn forget(&mut self, pid: u32, ended: bool) {
+    fn forget(&mut self, pid: u32) {
         self.seen.remove(&pid);
-        if let Some(target) = self.targets.remove(&pid) {
+        if let Some(mut target) = self.targets.remove(&pid) {
             tracing::debug!(pid, process = %target.workload.process, "target has ended");
-            let last = self.prober.detach(target.slot, ended);
-            target.close(&last, &mut self.ledger);
+            let last = self.prober.release(target.slot);
+            target.close(last, self.prober.hz(), &mut self.ledger);
         }
     }
 
@@ -268,25 +275,34 @@ impl Pipeline {
         self.targets.insert(identity.pid, target);
     }
 
-    /// Puts probes into targets that are due, until `until`; the others are due next time.
-    pub fn attach_due(&mut self, until: Instant) {
-        let mut changed = Vec::new();
+    /// Lets probes be put into targets that are due. They come when they come.
+    pub fn admit_due(&mut self) {
+        let now = Instant::now();
         for target in self.targets.values_mut() {
-            let now = Instant::now();
-            if now > until {
-                break;
+            let Some(executable) = &target.executable else { continue };
+            if target.wanted != Some(true) {
+                continue;
             }
-            if target.wanted == Some(true) && matches!(target.probing, Probing::Due(at) if at <= now) {
-                self.prober.attach(target);
-                // The kernel goes by the pid, which may be another program's or process's by now.
-                if process::identity(target.identity.pid) != Some(target.identity) {
-                    changed.push(target.identity.pid);
-                }
+            if !std::mem::replace(&mut target.sampled, true) {
+                self.prober.sample(target);
             }
+            if !matches!(target.probing, Probing::Due(at) if at <= now) {
+                continue;
+            }
+            target.probing = self.prober.admit(Wanted {
+                identity: target.identity,
+                slot: target.slot,
+                executable: executable.clone(),
+                bias: target.bias,
+            });
         }
-        for pid in changed {
-            self.look_at(pid);
-        }
+    }
+
+    /// Lets probes be put into targets that are due, and waits until they are there or can't be, at most
+    /// until `until`.
+    pub fn attach_due(&mut self, until: Instant) {
+        self.admit_due();
+        self.prober.await_first(until);
     }
 
     /// When the next target is due for probes.
@@ -308,11 +324,14 @@ impl Pipeline {
             let place = place(target, &mut self.placement, &self.options.filter);
             match target.wanted {
                 Some(true) if place.named => _ = places.insert(*pid, place),
-                Some(false) if matches!(target.probing, Probing::On(_)) => {
+                Some(false) if target.sampled => {
                     // Its name came late, and is one that isn't wanted.
-                    let last = self.prober.detach(target.slot, false);
-                    target.close(&last, &mut self.ledger);
-                    target.probing = Probing::Due(Instant::now());
+                    let last = self.prober.release(target.slot);
+                    target.close(last, self.prober.hz(), &mut self.ledger);
+                    target.sampled = false;
+                    if target.probing == Probing::Admitted {
+                        target.probing = Probing::Due(Instant::now());
+                    }
                 }
                 _ => {}
             }
@@ -327,7 +346,7 @@ impl Pipeline {
         }
         let now = Instant::now();
         let interval = self.last_tick.replace(now).map(|last| now - last);
-        let before = self.prober.counts();
+        let mut before = self.prober.read();
         let places = self.place_targets();
         let pids: Vec<u32> = places.keys().copied().collect();
         let mut snapshots = HashMap::new();
@@ -341,7 +360,7 @@ impl Pipeline {
                     self.own.snapshot_taken(snapshot.ended - snapshot.began);
                     snapshots.insert(pid, Ok(snapshot));
                 }
-                Err(("gone", _)) => self.forget(pid, true),
+                Err(("gone", _)) => self.forget(pid),
                 // Another program runs there now: it is looked at anew.
                 Err(("other_program", reason)) => {
                     self.own.snapshot_failed("other_program");
@@ -354,7 +373,12 @@ impl Pipeline {
                 }
             }
         }
-        let after = self.prober.counts();
+        let mut after = self.prober.read();
+        self.note_outcomes(&after);
+        for target in self.targets.values_mut() {
+            target.keep_waits(before.take_waits(target.slot));
+            target.keep_waits(after.take_waits(target.slot));
+        }
         let mut views = Vec::new();
         for (pid, place) in &places {
             let Some(target) = self.targets.get_mut(pid) else { continue };
@@ -365,7 +389,16 @@ impl Pipeline {
                 Some(Err(reason)) => Err(Some(reason)),
                 None => Err(None),
             };
-            views.push(target_view(target, digest, place, &mut self.placement, &mut self.ledger));
+            let mut view = target_view(target, digest, place, &mut self.placement, &mut self.ledger);
+            // Without names, of a snapshot, it is all booked with the next one.
+            if let Some(samples) = after.samples(target.slot).filter(|_| view.goroutines.is_some()) {
+                let (on_cpu, used) =
+                    target.on_cpu.digest(Instant::now(), samples, &target.names, self.prober.hz());
+                target.book_cpu(&used, &mut self.ledger);
+                view.on_cpu = Some(on_cpu);
+            }
+            view.waits = target.book_waits(&mut self.ledger);
+            views.push(view);
         }
         let lookups = self.placement.lookups();
         let mut view = View {
@@ -373,7 +406,7 @@ impl Pipeline {
             interval,
             observer: ObserverView {
                 container_lookups: lookups,
-                ..self.own.view(&mut self.prober, &self.placement, &views)
+                ..self.own.view(&self.prober, &self.placement, &views)
             },
             targets: views,
             cgroups: self.placement.finish(),
@@ -382,6 +415,20 @@ impl Pipeline {
         };
         view.findings = diagnose::diagnose(&view, &self.options.thresholds);
         view
+    }
+
+    /// Learns where probes could not be put.
+    fn note_outcomes(&mut self, readings: &ProbeReadings) {
+        for (pid, target) in &mut self.targets {
+            match readings.of(target.slot).map(|reading| &reading.outcome) {
+                Some(Outcome::Refused(reason)) => target.probing = Probing::Refused(reason.clone()),
+                Some(Outcome::Gone) => {
+                    self.seen.remove(pid);
+                    self.again.insert(*pid);
+                }
+                Some(Outcome::Pending | Outcome::Watched) | None => {}
+            }
+        }
     }
 }
 
@@ -399,19 +446,36 @@ fn digest(
     worker: &mut Worker,
     options: &Options,
     snapshot: &Snapshot,
-    before: &SlotCounts,
-    after: &SlotCounts,
+    before: &ProbeReadings,
+    after: &ProbeReadings,
 ) -> Digest {
-    // Counts that were read before the probes were all in place miss some.
-    let attached = matches!(target.probing, Probing::On(since) if since <= snapshot.began);
-    let counts = if attached { before.of(target.slot).zip(after.of(target.slot)) } else { None };
-    target.learn_names(worker, options.patience, snapshot, counts.map(|(_, after)| after));
+    let probed = before.of(target.slot).zip(after.of(target.slot)).and_then(probed);
+    let samples = after.samples(target.slot);
+    target.learn_names(
+        worker,
+        options.patience,
+        snapshot,
+        probed.as_ref().map(|probed| probed.after),
+        samples,
+    );
+    target.learn_reasons(&snapshot.reasons);
     let environment = target.environment(worker).cloned();
     target.history.digest(&Readings {
         snapshot,
-        counts,
+        probed,
         names: &target.names,
         environment: environment.as_ref(),
+    })
+}
+
+/// What probes say about the time of a snapshot.
+fn probed<'a>((before, after): (&'a TargetReading, &'a TargetReading)) -> Option<Probed<'a>> {
+    Some(Probed {
+        before: before.counts.as_ref()?,
+        after: after.counts.as_ref()?,
+        unbroken: after.unbroken.filter(|_| before.unbroken == after.unbroken),
+        exact: after.exact,
+        groups: &after.groups,
     })
 }
 
@@ -446,6 +510,8 @@ fn target_view(
         goroutines: None,
         runtime: None,
         probes: None,
+        on_cpu: None,
+        waits: None,
         callsites: Vec::new(),
     };
     if let Ok(mut digest) = digest {

@@ -24,7 +24,7 @@ pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
     for _ in 0..rounds {
         bare.push(round(&mut target, length)?);
 
-        let attach = Attach::start(target.pid(), "60s")?;
+        let attach = Attach::within(target.pid(), "60s", "unlimited")?;
         await_probes(target.pid())?;
         ours.push(round(&mut target, length)?);
         drop(attach);

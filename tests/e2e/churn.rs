@@ -27,7 +27,7 @@ fn created_and_exited_are_exact() -> Result<()> {
 
 fn exact(go: Go) -> Result<()> {
     let mut churn = Fixture::start("churn", go, Variant::Stripped, &[])?;
-    let mut attach = Attach::start(churn.pid(), "250ms")?;
+    let mut attach = Attach::within(churn.pid(), "250ms", "unlimited")?;
     attach.until("the probes", |line| line["probes"]["created_total"].is_u64())?;
     churn.ask(RATE)?;
     sleep(STORM);
@@ -58,7 +58,7 @@ fn attached_in_the_storm() -> Result<()> {
     for go in [Go(19), Go::NEWEST] {
         let mut churn = Fixture::start("churn", go, Variant::Stripped, &[])?;
         churn.ask(RATE)?;
-        let mut attach = Attach::start(churn.pid(), "250ms")?;
+        let mut attach = Attach::within(churn.pid(), "250ms", "unlimited")?;
         attach
             .until("the probes", |line| number(&line["probes"], "created_total").is_ok_and(|n| n > 10_000))?;
         for _ in 0..4 {

@@ -164,8 +164,17 @@ impl Attach {
     /// # Errors
     /// When the observer can't be started.
     pub fn start(pid: u32, interval: &str) -> Result<Self> {
+        Self::within(pid, interval, "1%")
+    }
+
+    /// The same with a budget for probes: `unlimited` counts everything, whatever it costs.
+    ///
+    /// # Errors
+    /// When the observer can't be started.
+    pub fn within(pid: u32, interval: &str, budget: &str) -> Result<Self> {
         let (pid, hour) = (pid.to_string(), "3600s");
         let args = ["attach", &pid, "--interval", interval, "--duration", hour, "--output", "json"];
+        let args = [&args[..], &["--overhead-budget", budget]].concat();
         let mut command = command(&args)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Guard(command.spawn()?);

@@ -15,6 +15,8 @@ use crate::model::view::View;
 use crate::pipeline::go_process;
 use crate::pipeline::{Options, Pipeline};
 
+/// How long the first table waits for probes.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Cursor home, and clear what was there.
 const REDRAW: &str = "\x1b[H\x1b[2J";
 
@@ -36,6 +38,8 @@ pub(super) struct Arguments {
     no_probes: bool,
     #[command(flatten)]
     names: names::NameArguments,
+    #[command(flatten)]
+    budget: super::budget::Allowed,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -43,12 +47,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut pipeline = Pipeline::new(Options {
         only: Some(arguments.pid),
         probes: !arguments.no_probes,
+        budgets: arguments.budget.budgets(),
         settle: Duration::ZERO,
         names: arguments.names.options(),
         ..Options::default()
     });
     pipeline.scan();
-    pipeline.attach_due(Instant::now() + Duration::from_secs(60));
+    pipeline.attach_due(Instant::now() + PATIENCE);
     pipeline.await_names(names::PATIENCE);
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(watch(arguments, pipeline))
 }
@@ -68,7 +73,7 @@ async fn watch(arguments: &Arguments, mut pipeline: Pipeline) -> anyhow::Result<
             _ = interrupt.recv() => return Ok(()),
         }
         pipeline.scan();
-        pipeline.attach_due(Instant::now() + Duration::from_secs(60));
+        pipeline.admit_due();
         let view = Arc::new(pipeline.tick());
         if view.targets.is_empty() {
             output::note(&format!("process {} has ended", arguments.pid));

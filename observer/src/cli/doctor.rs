@@ -36,6 +36,8 @@ pub(super) struct Arguments {
     /// Count by snapshots only: put nothing into any process. Growth is told after a minute only then
     #[arg(long)]
     no_probes: bool,
+    #[command(flatten)]
+    budget: super::budget::Allowed,
     /// Change from which number on something is a finding, as `pids_share=0.9`
     #[arg(long = "threshold", value_name = "NAME=VALUE", value_parser = super::serve::threshold)]
     thresholds: Vec<(String, f64)>,
@@ -59,6 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut pipeline = Pipeline::new(Options {
         only: arguments.pid,
         probes: !arguments.no_probes,
+        budgets: arguments.budget.budgets(),
         settle: Duration::ZERO,
         names: arguments.names.options(),
         thresholds: super::serve::thresholds(&arguments.thresholds)?,

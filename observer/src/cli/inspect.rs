@@ -151,7 +151,7 @@ fn report(binary: &GoBinary) -> Report {
                 instruction: site.instruction,
             })
             .collect(),
-        probe_sites_missing: binary.sites.missing.clone(),
+        probe_sites_missing: binary.sites.missing.iter().map(|missing| missing.reason.clone()).collect(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! could not be done, with one line that says what to do.
 
 mod attach;
+mod budget;
 mod check;
 mod doctor;
 mod dump;

@@ -76,9 +76,14 @@ pub(super) struct Arguments {
         value_parser = Pattern::parse
     )]
     exclude: Vec<Pattern>,
+    /// How often per second to look which goroutine runs on each CPU, for CPU time by `go` statement; 0 is never
+    #[arg(long, value_name = "HZ", env = "OBSERVER_CPU_SAMPLING_HZ", default_value_t = 49, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    cpu_sampling_hz: u32,
     /// Count by snapshots only: put nothing into any process
     #[arg(long, env = "OBSERVER_NO_PROBES", value_parser = FalseyValueParser::new())]
     no_probes: bool,
+    #[command(flatten)]
+    budget: super::budget::Allowed,
     /// Change from which number on something is a finding, as `pids_share=0.9`
     #[arg(
         long = "threshold",
@@ -180,6 +185,8 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
     Ok(Options {
         probes: !arguments.no_probes,
         max_callsites: arguments.max_callsites,
+        budgets: arguments.budget.budgets(),
+        cpu_sampling_hz: arguments.cpu_sampling_hz,
         max_callsites_node: arguments.max_callsites_node,
         features: true,
         thresholds: thresholds(&arguments.thresholds)?,

@@ -71,6 +71,8 @@ fn target() -> TargetView {
             ..RuntimeView::default()
         }),
         probes: None,
+        on_cpu: None,
+        waits: None,
         callsites: vec![
             callsite("net/http.(*Server).Serve", "IO wait", |tick| 10_000 + 5 * u64::from(tick)),
             callsite("main.newPool", "chan receive", |_| 200),

@@ -4,7 +4,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use nix::time::clock_getcpuclockid;
 use procfs::ProcError;
 use procfs::process::Process;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -42,6 +44,13 @@ pub fn identity(pid: u32) -> Option<Identity> {
     let file = FileId::of(&exe_path(pid)).ok()?;
     let stat = Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
     Some(Identity { pid, start_ticks: stat.starttime, stack: stat.startstack, file })
+}
+
+/// CPU time that all threads of a process have used, to the nanosecond.
+#[must_use]
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?);
+    Some(clock_getcpuclockid(pid).ok()?.now().ok()?.into())
 }
 
 /// The link through which a process's executable is opened.

@@ -11,7 +11,11 @@ use serde::Serialize;
 use super::rates::cpu_rates;
 use super::settings::Runtime;
 use super::shown;
-use crate::model::view::{CallsiteView, CgroupView, Limit, ProbesView, TargetView, View};
+mod waits;
+
+use crate::model::view::{
+    CallsiteCpuView, CallsiteView, CgroupView, GroupView, Limit, ProbesView, TargetView, View,
+};
 use crate::text::printable;
 
 /// One Go process, as `observer list --output json` prints it.
@@ -98,6 +102,12 @@ pub struct AttachLine<'a> {
     pub gomaxprocs: Option<u32>,
     /// Its `go` statements, as many as the view keeps, most growing first.
     pub callsites: Vec<Callsite<'a>>,
+    /// CPU time by `go` statement, most first; absent without sampling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_cpu: Option<Vec<OnCpu<'a>>>,
+    /// Parks and waits of the last minute; absent where none were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<waits::Waits<'a>>,
     /// User goroutines by state.
     pub states: BTreeMap<&'static str, u64>,
     /// Waiting user goroutines by reason.
@@ -153,6 +163,20 @@ pub struct Callsite<'a> {
     /// Seconds since which every look found all of them running or ready to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy_seconds: Option<f64>,
+}
+
+/// CPU time of one `go` statement, or of the runtime itself.
+#[derive(Debug, Serialize)]
+pub struct OnCpu<'a> {
+    /// Function that contains the `go` statement.
+    pub created_by: Cow<'a, str>,
+    /// Function the goroutine runs.
+    pub entry: Cow<'a, str>,
+    /// CPU seconds per second over the last interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<f64>,
+    /// CPU seconds over the last minute.
+    pub last_minute_seconds: f64,
 }
 
 /// Limits and use of the process's cgroup; a limit that is absent is unlimited or unknown.
@@ -214,8 +238,28 @@ pub struct Probes {
     pub created_total: u64,
     /// Ends.
     pub exited_total: u64,
-    /// Goroutines by which probes and the newest snapshot disagree.
-    pub drift: u64,
+    /// Whether the counts are partly estimates, because probes came and went.
+    pub estimated: bool,
+    /// Goroutines by which probes and the newest snapshot disagree; absent while probes come and go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<u64>,
+    /// Where each group of probes stands.
+    pub groups: Vec<ProbeGroup>,
+}
+
+/// One group of probes.
+#[derive(Debug, Serialize)]
+pub struct ProbeGroup {
+    /// `lifecycle` (starts and ends of goroutines) or `waits`.
+    pub probe: &'static str,
+    /// `trial`, `on`, `windows` or `off`.
+    pub state: &'static str,
+    /// Share of the last minute in which the probes were in the process.
+    pub coverage_ratio: f64,
+    /// Share of one CPU that they cost the process.
+    pub overhead_ratio: f64,
+    /// CPU time that they have cost it so far.
+    pub cost_seconds: f64,
 }
 
 /// The rows of `observer list`, in the view's order.
@@ -240,6 +284,8 @@ pub fn attach<'a>(previous: Option<&View>, view: &'a View, pid: u32) -> Option<A
         snapshot_seconds: goroutines.map(|counts| counts.duration.as_secs_f64()),
         gomaxprocs: target.runtime.as_ref().and_then(|runtime| runtime.gomaxprocs),
         callsites: super::most_growing(&target.callsites).into_iter().map(Callsite::from).collect(),
+        on_cpu: target.on_cpu.as_ref().map(|on_cpu| on_cpu.callsites.iter().map(OnCpu::from).collect()),
+        waits: target.waits.as_ref().map(waits::Waits::from),
         states: goroutines.map(|counts| counts.states.clone()).unwrap_or_default(),
         wait_reasons: goroutines.map(|counts| reasons(&counts.wait_reasons)).unwrap_or_default(),
         runtime: super::settings::of(target),
@@ -297,9 +343,38 @@ impl<'a> From<&'a CallsiteView> for Callsite<'a> {
     }
 }
 
+impl<'a> From<&'a CallsiteCpuView> for OnCpu<'a> {
+    fn from(callsite: &'a CallsiteCpuView) -> Self {
+        Self {
+            created_by: printable(&callsite.created_by),
+            entry: printable(&callsite.entry),
+            cores: callsite.cores,
+            last_minute_seconds: callsite.recent_seconds,
+        }
+    }
+}
+
 impl From<&ProbesView> for Probes {
     fn from(probes: &ProbesView) -> Self {
-        Self { created_total: probes.created, exited_total: probes.exited, drift: probes.drift }
+        Self {
+            created_total: probes.created,
+            exited_total: probes.exited,
+            estimated: probes.estimated,
+            drift: probes.drift,
+            groups: probes.groups.iter().map(ProbeGroup::from).collect(),
+        }
+    }
+}
+
+impl From<&GroupView> for ProbeGroup {
+    fn from(group: &GroupView) -> Self {
+        Self {
+            probe: group.probe,
+            state: group.state,
+            coverage_ratio: group.coverage,
+            overhead_ratio: group.overhead,
+            cost_seconds: group.spent_seconds,
+        }
     }
 }
 

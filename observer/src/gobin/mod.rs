@@ -19,6 +19,7 @@ pub mod places;
 pub mod sites;
 pub mod source;
 pub mod symbols;
+pub mod tls;
 pub mod version;
 
 use buildinfo::BuildInfo;
@@ -51,6 +52,8 @@ pub struct GoBinary {
     pub globals: Globals,
     /// Where probes go.
     pub sites: Sites,
+    /// Where threads keep the pointer to their current `g`, see [`tls::offset`].
+    pub tls_offset: Option<i64>,
 }
 
 /// Which layouts fit a Go version.
@@ -113,10 +116,13 @@ impl GoBinary {
         })?;
         let wanted = |name: &[u8]| {
             name.starts_with(b"runtime.")
-                && (globals::uses(name) || sites::FUNCTIONS.iter().any(|site| site.as_bytes() == name))
+                && (globals::uses(name)
+                    || tls::FUNCTION.as_bytes() == name
+                    || sites::FUNCTIONS.iter().any(|site| site.as_bytes() == name))
         };
         let functions = table.functions_by_name(source, module.text, kind::wrapper_id(version), wanted)?;
         let sites = Sites::find(source, &image, &functions)?;
+        let tls_offset = tls::offset(source, &image, &functions)?;
         let globals = Globals::find(&Evidence {
             source,
             image: &image,
@@ -124,6 +130,6 @@ impl GoBinary {
             functions: &functions,
             layout: layouts.layout(),
         })?;
-        Ok(Self { build, version, image, table, module, layouts, globals, sites })
+        Ok(Self { build, version, image, table, module, layouts, globals, sites, tls_offset })
     }
 }

@@ -4,7 +4,7 @@
 //! (on g0, or behind the stack check), and must have the goroutine in a register that the probe knows.
 
 use iced_x86::{Instruction, Mnemonic, Register};
-use observer_ebpf::abi::Probe;
+use observer_ebpf::abi::{Group, Probe};
 use rustc_hash::FxHashMap;
 
 use super::code::Code;
@@ -14,13 +14,16 @@ use super::pclntab::Function;
 use super::source::Source;
 
 /// Functions that sites are looked for in, or that calls at sites lead to.
-pub const FUNCTIONS: [&str; 6] = [
+pub const FUNCTIONS: [&str; 9] = [
     "runtime.newproc.func1",
     "runtime.runqput",
     "runtime.newcoro.func1",
     "runtime.newproc1",
     "runtime.gdestroy",
     "runtime.goexit0",
+    "runtime.execute",
+    "runtime.ready",
+    "runtime.park_m",
 ];
 
 /// A `push %rbp` alone is one byte, which stands everywhere: so many bytes say more.
@@ -49,8 +52,17 @@ pub struct Site {
 pub struct Sites {
     /// What was found.
     pub found: Vec<Site>,
-    /// Why a site that should be there wasn't found.
-    pub missing: Vec<String>,
+    /// Sites that should be there and weren't found.
+    pub missing: Vec<Missing>,
+}
+
+/// A site that wasn't found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The group of probes that can't be used without.
+    pub group: Group,
+    /// Why, in words.
+    pub reason: String,
 }
 
 impl Sites {
@@ -61,28 +73,44 @@ impl Sites {
     pub fn find(source: &dyn Source, image: &Image, functions: &FxHashMap<String, Function>) -> Result<Self> {
         let finder = Finder { source, image, functions };
         let mut sites = Self::default();
-        sites.take(finder.call(Probe::Create, "runtime.newproc.func1", "runtime.runqput")?);
+        sites.take(Probe::Create, finder.call(Probe::Create, "runtime.newproc.func1", "runtime.runqput")?);
         // Programs without coroutines don't link newcoro: no site is missing then.
         if functions.contains_key("runtime.newcoro.func1") {
-            sites.take(finder.call(Probe::CreateCoroutine, "runtime.newcoro.func1", "runtime.newproc1")?);
+            let probe = Probe::CreateCoroutine;
+            sites.take(probe, finder.call(probe, "runtime.newcoro.func1", "runtime.newproc1")?);
         }
         // Go 1.22 split gdestroy off goexit0; coroutines end in gdestroy only.
         let end =
             ["runtime.gdestroy", "runtime.goexit0"].into_iter().find(|name| functions.contains_key(*name));
-        sites.take(finder.behind_stack_check(Probe::Exit, end.unwrap_or("runtime.goexit0"))?);
+        let end = end.unwrap_or("runtime.goexit0");
+        sites.take(Probe::Exit, finder.behind_stack_check(Probe::Exit, end)?);
+        // In this order they are attached: nothing parks unseen by what ends a wait.
+        for (probe, function) in [
+            (Probe::Run, "runtime.execute"),
+            (Probe::Ready, "runtime.ready"),
+            (Probe::Park, "runtime.park_m"),
+        ] {
+            sites.take(probe, finder.behind_stack_check(probe, function)?);
+        }
         Ok(sites)
     }
 
-    /// Whether creation and exit can both be counted: one without the other misleads.
+    /// Why a group of probes can't be used, if so: one without the others misleads.
     #[must_use]
-    pub fn complete(&self) -> bool {
-        self.missing.is_empty()
+    pub fn lacks(&self, group: Group) -> Option<String> {
+        let reasons: Vec<&str> = self
+            .missing
+            .iter()
+            .filter(|missing| missing.group == group)
+            .map(|missing| missing.reason.as_str())
+            .collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    fn take(&mut self, site: std::result::Result<Site, String>) {
+    fn take(&mut self, probe: Probe, site: std::result::Result<Site, String>) {
         match site {
             Ok(site) => self.found.push(site),
-            Err(reason) => self.missing.push(reason),
+            Err(reason) => self.missing.push(Missing { group: probe.group(), reason }),
         }
     }
 }

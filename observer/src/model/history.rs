@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::recent::{CallsiteSample, Recent, TargetSample};
 use super::reconcile::Base;
-use super::view::{CallsiteView, GoroutinesView, ProbesView, RuntimeView};
+use super::view::{CallsiteView, GoroutinesView, GroupView, ProbesView, RuntimeView};
 use crate::discover::environment::Environment;
 use crate::gobin::naming::CallsiteName;
 use crate::snapshot::census::{CallsiteKey, Census, Status, Tally};
@@ -52,12 +52,28 @@ pub type Counts = FxHashMap<CallsiteKey, Counted>;
 pub struct Readings<'a> {
     /// The snapshot.
     pub snapshot: &'a Snapshot,
-    /// Probe counts read before and after the snapshot; `None` without probes.
-    pub counts: Option<(&'a Counts, &'a Counts)>,
+    /// What probes say; `None` without probes.
+    pub probed: Option<Probed<'a>>,
     /// Names of all callsites in the snapshot and in the counts.
     pub names: &'a FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
     /// What its environment said when it started, if that could be read.
     pub environment: Option<&'a Environment>,
+}
+
+/// Probe counts read before and after a snapshot, estimated where probes were missing.
+#[derive(Debug, Clone, Copy)]
+pub struct Probed<'a> {
+    /// Before.
+    pub before: &'a Counts,
+    /// After.
+    pub after: &'a Counts,
+    /// See [`Estimate::unbroken`](super::estimate::Estimate::unbroken); `None` if anything between the
+    /// readings is estimated.
+    pub unbroken: Option<u64>,
+    /// Whether nothing is estimated since the beginning.
+    pub exact: bool,
+    /// Where each group of probes stands.
+    pub groups: &'a [GroupView],
 }
 
 /// A callsite's name in shared strings.
@@ -96,6 +112,8 @@ pub struct History {
     callsites: FxHashMap<CallsiteKey, Callsite>,
     last: Option<Instant>,
     epoch: Option<Instant>,
+    /// What [`Probed::unbroken`] was.
+    unbroken: Option<u64>,
     recent: Recent<TargetSample>,
 }
 
@@ -127,11 +145,10 @@ pub struct Digest {
 }
 
 impl History {
-    /// Forgets what snapshots and probes agreed on: probes were attached anew.
-    pub fn rebase(&mut self) {
-        for callsite in self.callsites.values_mut() {
-            callsite.base = Base::default();
-            callsite.counted = Counted::default();
+    /// Forgets what snapshots and probes agreed on when something was missed since.
+    fn rebase(&mut self, unbroken: Option<u64>) {
+        if std::mem::replace(&mut self.unbroken, unbroken) != unbroken {
+            self.callsites.values_mut().for_each(|callsite| callsite.base = Base::default());
         }
     }
 
@@ -142,21 +159,30 @@ impl History {
             census.callsites.iter().map(|(key, tally)| (*key, tally)).collect();
         let elapsed = self.last.replace(readings.snapshot.ended).map(|last| readings.snapshot.ended - last);
         let mut keys: FxHashSet<CallsiteKey> = tallies.keys().copied().collect();
-        if let Some((_, after)) = readings.counts {
-            keys.extend(after.keys());
+        let mut probes = None;
+        if let Some(probed) = readings.probed {
+            keys.extend(probed.after.keys());
+            self.rebase(probed.unbroken);
+            probes = Some(ProbesView {
+                drift: probed.unbroken.map(|_| 0),
+                estimated: !probed.exact,
+                groups: probed.groups.to_vec(),
+                ..ProbesView::default()
+            });
         }
-        let mut probes = readings.counts.map(|_| ProbesView::default());
         let mut views: Vec<(CallsiteKey, CallsiteView, Counted)> = Vec::new();
         for key in keys {
             let tally = tallies.get(&key).copied();
-            let counted = readings.counts.map(|(before, after)| {
-                (before.get(&key).copied().unwrap_or_default(), after.get(&key).copied().unwrap_or_default())
+            let counted = readings.probed.map(|probed| {
+                let of = |counts: &Counts| counts.get(&key).copied().unwrap_or_default();
+                (of(probed.before), of(probed.after))
             });
-            let drift = self.reconcile(key, tally, counted, census);
+            let gapless = counted.filter(|_| self.unbroken.is_some());
+            let drift = self.reconcile(key, tally, gapless, census);
             if let (Some(probes), Some((_, after))) = (&mut probes, counted) {
                 probes.created += after.created;
                 probes.exited += after.exited;
-                probes.drift += drift;
+                probes.drift = probes.drift.map(|sum| sum + drift);
             }
             // What has no name yet is shown, and booked, when it has one.
             if !readings.names.contains_key(&key) {
@@ -173,7 +199,8 @@ impl History {
         views.sort_by(|(a_key, a, _), (b_key, b, _)| b.live.cmp(&a.live).then(a_key.cmp(b_key)));
         let epoch = *self.epoch.get_or_insert(readings.snapshot.began);
         let at = readings.snapshot.ended.saturating_duration_since(epoch).as_secs_f64();
-        self.remember(&mut views, at, census.is_whole());
+        let exact = readings.probed.is_some_and(|probed| probed.exact);
+        self.remember(&mut views, at, census.is_whole(), exact);
         let goroutines = goroutines(readings.snapshot);
         let runtime = runtime(readings.snapshot, readings.environment);
         self.recent.push(sample(&goroutines, &runtime, at));
@@ -184,7 +211,7 @@ impl History {
             probes,
             increments: views
                 .iter()
-                .filter(|_| readings.counts.is_some())
+                .filter(|_| readings.probed.is_some())
                 .map(|(_, _, increment)| *increment)
                 .collect(),
             callsites: views.into_iter().map(|(_, view, _)| view).collect(),
@@ -250,7 +277,13 @@ impl History {
 
     /// Keeps what the callsites with most goroutines did over the last ticks. A snapshot that missed some
     /// goroutines would look like a change.
-    fn remember(&mut self, views: &mut [(CallsiteKey, CallsiteView, Counted)], at: f64, whole: bool) {
+    fn remember(
+        &mut self,
+        views: &mut [(CallsiteKey, CallsiteView, Counted)],
+        at: f64,
+        whole: bool,
+        exact: bool,
+    ) {
         for (index, (key, view, _)) in views.iter_mut().enumerate() {
             let Some(callsite) = self.callsites.get_mut(key) else { continue };
             callsite.busy_since = callsite.busy_since.or(Some(at)).filter(|_| is_busy(view));
@@ -260,7 +293,9 @@ impl History {
                 continue;
             }
             if whole {
-                callsite.recent.push(CallsiteSample { at, live: view.live, exited: view.exited_total });
+                // An estimate can't show that none has ended.
+                let exited = view.exited_total.filter(|_| exact);
+                callsite.recent.push(CallsiteSample { at, live: view.live, exited });
             }
             view.recent = callsite.recent.to_vec();
         }
@@ -348,6 +383,12 @@ mod tests {
 
     /// One tick of a target without goroutines, whose probes counted `created` so far at one callsite.
     fn tick(history: &mut History, created: Option<u64>, named: bool) -> Vec<u64> {
+        let digest = tick_with(history, created, Some(0), named);
+        digest.increments.iter().map(|increment| increment.created).collect()
+    }
+
+    /// The same while probes come and go: `unbroken` as of [`Probed`].
+    fn tick_with(history: &mut History, created: Option<u64>, unbroken: Option<u64>, named: bool) -> Digest {
         let now = Instant::now();
         let snapshot = Snapshot {
             census: Census::default(),
@@ -360,13 +401,18 @@ mod tests {
         let name = CallsiteName { created_by: "f".into(), entry: "g".into(), file: String::new(), line: 1 };
         let label = Arc::new(CallsiteLabel::new(&name, false, str::to_owned));
         let names: FxHashMap<_, _> = named.then_some((KEY, label)).into_iter().collect();
-        let digest = history.digest(&Readings {
+        history.digest(&Readings {
             snapshot: &snapshot,
-            counts: counts.as_ref().map(|counts| (counts, counts)),
+            probed: counts.as_ref().map(|counts| Probed {
+                before: counts,
+                after: counts,
+                unbroken,
+                exact: unbroken == Some(0),
+                groups: &[],
+            }),
             names: &names,
             environment: None,
-        });
-        digest.increments.iter().map(|increment| increment.created).collect()
+        })
     }
 
     /// What was counted before a callsite's name was known is booked when it is known.
@@ -376,6 +422,24 @@ mod tests {
         assert_eq!(tick(&mut history, Some(5), false), [0; 0]);
         assert_eq!(tick(&mut history, Some(7), true), [7]);
         assert_eq!(tick(&mut history, Some(8), true), [1]);
+    }
+
+    /// While something is missed nobody speaks of drift; afterwards it is measured against what is known from
+    /// then on, and every count is booked once all along.
+    #[test]
+    fn a_gap_is_no_drift() {
+        let mut history = History::default();
+        let mut told = Vec::new();
+        for (created, unbroken) in
+            [(5, Some(0)), (900, None), (1800, None), (2000, Some(1)), (2000, Some(1)), (2007, Some(1))]
+        {
+            let digest = tick_with(&mut history, Some(created), unbroken, true);
+            let probes = digest.probes.unwrap();
+            assert_eq!(probes.estimated, unbroken != Some(0));
+            told.push((probes.drift, digest.increments[0].created));
+        }
+        let expected = [(Some(0), 5), (None, 895), (None, 900), (Some(0), 200), (Some(0), 0), (Some(0), 7)];
+        assert_eq!(told, expected);
     }
 
     /// Counts that can't be read for one tick are not booked a second time afterwards.

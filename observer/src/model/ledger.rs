@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::history::Counted;
+use super::on_cpu::{self, CpuIncrement};
 use super::view::{CallsiteView, Owner, SeriesView, TotalsView};
+use super::waits::{self, Waits};
 
 /// A callsite takes another's series only with this many times its goroutines: series that come and go
 /// cost a time-series database more than those that stay.
@@ -18,6 +20,9 @@ const DISPLACE: u64 = 2;
 const KEEP: Duration = Duration::from_secs(600);
 /// Callsites of one workload whose totals are kept, with and without series.
 const MAX_KEPT: usize = 4096;
+
+/// Both labels of what has no series of its own.
+const OTHER: &str = "other";
 
 /// Who shares series.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +53,8 @@ struct Account {
     /// How many of them are admitted.
     admitted: usize,
     other: Option<Counted>,
+    cpu_seconds: BTreeMap<Label, f64>,
+    waits: Waits<Arc<str>>,
     touched: Instant,
     /// The last tick that it was in.
     tick: u64,
@@ -100,6 +107,21 @@ impl Ledger {
         }
     }
 
+    /// Books CPU time of one callsite, or of the runtime itself.
+    pub fn book_cpu(&mut self, workload: &Workload, increment: &CpuIncrement, now: Instant) {
+        let account = self.account(workload, now);
+        let (created_by, entry, seconds) = increment;
+        let label = (created_by.clone(), entry.clone());
+        let own = account.has_cpu_series(&label);
+        let label = if own { label } else { (OTHER.into(), OTHER.into()) };
+        *account.cpu_seconds.entry(label).or_default() += seconds;
+    }
+
+    /// Books waits.
+    pub fn book_waits(&mut self, workload: &Workload, more: &Waits<Arc<str>>, now: Instant) {
+        waits::add(&mut self.account(workload, now).waits, more);
+    }
+
     /// The totals of all workloads; forgets those that ended long ago.
     pub fn totals(&mut self, now: Instant) -> Vec<TotalsView> {
         self.tick += 1;
@@ -127,6 +149,8 @@ impl Ledger {
             series: BTreeMap::new(),
             admitted: 0,
             other: None,
+            cpu_seconds: BTreeMap::new(),
+            waits: Waits::new(),
             touched: now,
             tick: self.tick,
         });
@@ -168,6 +192,12 @@ impl Account {
         }
     }
 
+    /// Callsites with series, and what is none and always there.
+    fn has_cpu_series(&self, label: &Label) -> bool {
+        [on_cpu::RUNTIME, on_cpu::UNKNOWN, OTHER].contains(&&*label.0)
+            || self.series.get(label).is_some_and(|series| series.admitted)
+    }
+
     fn view(&self, workload: &Workload) -> TotalsView {
         let own = self.series.iter().filter(|(_, series)| series.admitted && series.counted);
         TotalsView {
@@ -182,6 +212,13 @@ impl Account {
                 })
                 .collect(),
             other: self.other.map(|other| (other.created, other.exited)),
+            cpu_seconds: self
+                .cpu_seconds
+                .iter()
+                .filter(|(label, _)| self.has_cpu_series(label))
+                .map(|((created_by, entry), seconds)| (created_by.clone(), entry.clone(), *seconds))
+                .collect(),
+            waits: self.waits.clone(),
         }
     }
 }
@@ -225,6 +262,20 @@ mod tests {
         let (mut ledger, now) = (Ledger::new(2, 100), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5)], now);
         assert_eq!(created(&mut ledger, now), (vec![], None));
+    }
+
+    /// CPU time of callsites without series is `other`'s, that of the runtime its own.
+    #[test]
+    fn cpu_time_is_booked() {
+        let (mut ledger, now) = (Ledger::new(1, 100), Instant::now());
+        ledger.admit(&workload(), &mut [callsite("a", 5), callsite("b", 4)], now);
+        for (entry, seconds) in [("a", 1.0), ("b", 2.0), ("c", 3.0), ("a", 4.0)] {
+            ledger.book_cpu(&workload(), &("".into(), entry.into(), seconds), now);
+        }
+        let runtime = (on_cpu::RUNTIME.into(), on_cpu::RUNTIME.into(), 6.0);
+        ledger.book_cpu(&workload(), &runtime, now);
+        let expected = [("".into(), "a".into(), 5.0), (OTHER.into(), OTHER.into(), 5.0), runtime];
+        assert_eq!(ledger.totals(now)[0].cpu_seconds, expected);
     }
 
     /// A callsite without series is booked to `other`; with far more goroutines it takes the series of the

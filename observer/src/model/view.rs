@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 pub use super::finding::{Evidence, Fact, Finding, Severity};
 pub use super::recent::{CallsiteSample, CgroupSample, TargetSample};
+use super::waits::Waits;
 pub use crate::cgroup::{
     HugePages, Io, Limit, Memory, MemoryEvents, Pids, Pressure, Problem, Stall, Throttling,
 };
@@ -43,6 +44,10 @@ pub struct TotalsView {
     pub series: Vec<SeriesView>,
     /// Created and ended at callsites while they had no series; `None` when there was none.
     pub other: Option<(u64, u64)>,
+    /// CPU seconds by `created_by` and `entry`, `other` and the runtime itself among them.
+    pub cpu_seconds: Vec<(Arc<str>, Arc<str>, f64)>,
+    /// Parks and waits by reason.
+    pub waits: Waits<Arc<str>>,
 }
 
 /// Running totals of one callsite while it had series of its own.
@@ -121,6 +126,10 @@ pub struct TargetView {
     pub runtime: Option<RuntimeView>,
     /// Counted by probes since they were attached.
     pub probes: Option<ProbesView>,
+    /// CPU time by `go` statement; `None` where it isn't sampled.
+    pub on_cpu: Option<OnCpuView>,
+    /// Parks and waits of the last minute; `None` where none were measured.
+    pub waits: Option<WaitsView>,
     /// Per `go` statement, most live first; bounded.
     pub callsites: Vec<CallsiteView>,
     /// The last ticks, oldest first.
@@ -153,13 +162,84 @@ pub struct GoroutinesView {
 /// What probes say about one target.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProbesView {
-    /// Creations seen since attach, user and system.
+    /// Creations since attach, user and system.
     pub created: u64,
-    /// Exits seen since attach.
+    /// Exits since attach.
     pub exited: u64,
     /// Goroutines by which base + created − exited misses the newest snapshot, summed over callsites,
-    /// after allowing for what happened while the snapshot was taken. 0 when both engines agree.
-    pub drift: u64,
+    /// after allowing for what happened while the snapshot was taken. 0 when both engines agree; `None` while
+    /// probes come and go, so that counts are estimates.
+    pub drift: Option<u64>,
+    /// Whether probes were missing at some time since attach, so that counts are partly estimates.
+    pub estimated: bool,
+    /// Where each group of probes stands.
+    pub groups: Vec<GroupView>,
+}
+
+/// One group of probes in one target.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GroupView {
+    /// `lifecycle` or `waits`.
+    pub probe: &'static str,
+    /// `trial`, `on`, `windows` or `off`.
+    pub state: &'static str,
+    /// The same in words, with numbers.
+    pub decision: Arc<str>,
+    /// Share of the last minute in which the probes were in the target.
+    pub coverage: f64,
+    /// Share of one CPU that they cost the target, over about half a minute.
+    pub overhead: f64,
+    /// CPU time that they have cost it so far, seconds.
+    pub spent_seconds: f64,
+}
+
+/// How often and for how long goroutines waited, estimated from windows. A time is the bound of a bucket, at
+/// most twice the true one, and infinite above 69 s.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WaitsView {
+    /// Most parks first.
+    pub reasons: Vec<ReasonWaitsView>,
+    /// Time in run queues that half of the goroutines that were made ready were below.
+    pub run_queue_p50_seconds: Option<f64>,
+    /// The same for 99 of 100.
+    pub run_queue_p99_seconds: Option<f64>,
+    /// Share of the time in which waits were measured.
+    pub coverage: f64,
+    /// Waits longer than this could not be measured; snapshots show them.
+    pub longest_seconds: f64,
+}
+
+/// Waits with one reason.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReasonWaitsView {
+    /// The runtime's own name.
+    pub reason: Arc<str>,
+    /// Times that goroutines parked, per second.
+    pub parks_per_second: f64,
+    /// Time until they ran again, that half of the waits were below.
+    pub blocked_p50_seconds: Option<f64>,
+    /// The same for 99 of 100.
+    pub blocked_p99_seconds: Option<f64>,
+}
+
+/// Who used the CPU, from samples: a share of n samples is off by about √n of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OnCpuView {
+    /// Most recent seconds first. The runtime itself is one of them, see [`super::on_cpu::RUNTIME`].
+    pub callsites: Vec<CallsiteCpuView>,
+}
+
+/// CPU time of the goroutines of one `go` statement.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CallsiteCpuView {
+    /// Function that contains the `go` statement.
+    pub created_by: Arc<str>,
+    /// Function the goroutine runs.
+    pub entry: Arc<str>,
+    /// CPU seconds per second over the last interval.
+    pub cores: Option<f64>,
+    /// CPU seconds over the last minute.
+    pub recent_seconds: f64,
 }
 
 /// One `go` statement.

@@ -26,9 +26,6 @@ use crate::probe::ExecWatch;
 const SCAN_WITH_EVENTS: Duration = Duration::from_secs(30);
 /// How often otherwise. Looking at a thousand processes takes about ten milliseconds.
 const SCAN_WITHOUT_EVENTS: Duration = Duration::from_secs(2);
-/// Probes are put into targets for at most so long before events are looked at again.
-const ATTACH_SLICE: Duration = Duration::from_millis(200);
-
 /// Events are handled for at most so long before clocks are looked at again.
 const EVENT_SLICE: Duration = Duration::from_millis(200);
 
@@ -137,7 +134,7 @@ impl Turn {
             if self.scan.due() {
                 self.pipeline.scan();
             }
-            self.pipeline.attach_due(Instant::now() + ATTACH_SLICE);
+            self.pipeline.admit_due();
             if self.tick.due() {
                 let view = self.pipeline.tick();
                 self.publish.send_replace(Some(Arc::new(view)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use procfs::process::Process;
 
 use super::placement::Placement;
-use super::probing::Prober;
+use super::prober::Prober;
 use crate::model::view::{Durations, ObserverView, TargetView};
 use crate::probe::features::{FEATURES, Feature};
 
@@ -43,7 +43,7 @@ impl Own {
     /// The observer's part of the view.
     pub(super) fn view(
         &mut self,
-        prober: &mut Prober,
+        prober: &Prober,
         placement: &Placement,
         targets: &[TargetView],
     ) -> ObserverView {

@@ -1,4 +1,4 @@
-//! Reading and deleting many entries of a per-CPU hash map with one system call each, which aya doesn't offer.
+//! Reading and deleting many entries of a hash map with one system call each, which aya doesn't offer.
 //!
 //! One entry at a time would take two system calls per callsite and tick.
 
@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use observer_ebpf::abi::{CallsiteCounts, CallsiteKey};
+use observer_ebpf::abi::{CallsiteCounts, CallsiteKey, Durations, Parked, ParkedKey, WaitCounts, WaitKey};
 
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
@@ -31,23 +31,71 @@ struct BatchAttr {
     flags: u64,
 }
 
+/// A key of one of our maps: integers only, so that any bytes make one.
+pub(super) trait Key: Copy + Default {}
+
+impl Key for CallsiteKey {}
+impl Key for ParkedKey {}
+impl Key for WaitKey {}
+
+/// A value of one of our maps: integers only, so that any bytes make one, and a multiple of eight bytes.
+pub(super) trait Value: Copy + Default {
+    /// Adds what another CPU counted.
+    fn add(&mut self, other: &Self);
+}
+
+impl Value for CallsiteCounts {
+    fn add(&mut self, other: &Self) {
+        self.created = self.created.wrapping_add(other.created);
+        self.exited = self.exited.wrapping_add(other.exited);
+        self.parked = self.parked.wrapping_add(other.parked);
+        self.on_cpu = self.on_cpu.wrapping_add(other.on_cpu);
+    }
+}
+
+impl Value for WaitCounts {
+    fn add(&mut self, other: &Self) {
+        self.parks = self.parks.wrapping_add(other.parks);
+        self.until_ready.add(&other.until_ready);
+        self.until_run.add(&other.until_run);
+        self.queued.add(&other.queued);
+    }
+}
+
+impl Value for Durations {
+    fn add(&mut self, other: &Self) {
+        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket = bucket.wrapping_add(more);
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(other.sum_ns);
+    }
+}
+
+/// Not per CPU: there is one value, and nothing to add.
+impl Value for Parked {
+    fn add(&mut self, other: &Self) {
+        *self = *other;
+    }
+}
+
 /// Calls `each` with every key and its sum over the CPUs.
 ///
-/// `cpus` is the number of possible CPUs: the kernel writes that many values for each key.
-pub(super) fn for_each(
+/// `cpus` is the number of possible CPUs, since the kernel writes that many values for each key of a
+/// per-CPU map; 1 for any other.
+pub(super) fn for_each<K: Key, V: Value>(
     map: BorrowedFd<'_>,
     cpus: usize,
-    each: impl FnMut(CallsiteKey, CallsiteCounts),
+    each: impl FnMut(K, V),
 ) -> io::Result<()> {
-    let entries = BUFFER_BYTES / (cpus * size_of::<CallsiteCounts>());
+    let entries = BUFFER_BYTES / (cpus * size_of::<V>());
     for_each_in(Buffers::new(entries.max(1), cpus), map, cpus, each)
 }
 
-fn for_each_in(
-    mut buffers: Buffers,
+fn for_each_in<K: Key, V: Value>(
+    mut buffers: Buffers<K, V>,
     map: BorrowedFd<'_>,
     cpus: usize,
-    mut each: impl FnMut(CallsiteKey, CallsiteCounts),
+    mut each: impl FnMut(K, V),
 ) -> io::Result<()> {
     // The kernel's cursor: which of the map's buckets comes next.
     let mut cursor: Option<u32> = None;
@@ -73,7 +121,7 @@ fn for_each_in(
 }
 
 /// Deletes `keys`; one that isn't there any more is none to worry about.
-pub(super) fn delete(map: BorrowedFd<'_>, keys: &[CallsiteKey]) -> io::Result<()> {
+pub(super) fn delete<K: Key>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
     let mut rest = keys;
     while !rest.is_empty() {
         let mut attr = BatchAttr {
@@ -92,25 +140,22 @@ pub(super) fn delete(map: BorrowedFd<'_>, keys: &[CallsiteKey]) -> io::Result<()
     Ok(())
 }
 
-fn sum(values: &[CallsiteCounts]) -> CallsiteCounts {
-    values.iter().fold(CallsiteCounts::default(), |sum, value| CallsiteCounts {
-        created: sum.created.wrapping_add(value.created),
-        exited: sum.exited.wrapping_add(value.exited),
+fn sum<V: Value>(values: &[V]) -> V {
+    values.iter().fold(V::default(), |mut sum, value| {
+        sum.add(value);
+        sum
     })
 }
 
 /// Where the kernel writes one batch.
-struct Buffers {
-    keys: Vec<CallsiteKey>,
-    values: Vec<CallsiteCounts>,
+struct Buffers<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
 }
 
-impl Buffers {
+impl<K: Key, V: Value> Buffers<K, V> {
     fn new(entries: usize, cpus: usize) -> Self {
-        Self {
-            keys: vec![CallsiteKey { slot: 0, gopc: 0, entry: 0 }; entries],
-            values: vec![CallsiteCounts::default(); entries * cpus],
-        }
+        Self { keys: vec![K::default(); entries], values: vec![V::default(); entries * cpus] }
     }
 
     /// The number of entries read and the next cursor; an error also has the number of entries read.
@@ -142,6 +187,8 @@ fn bpf(command: libc::c_long, attr: &mut BatchAttr) -> Result<(), Errno> {
 /// The layouts that the kernel copies to: a value per CPU takes a multiple of eight bytes.
 const _: () = {
     assert!(size_of::<CallsiteCounts>().is_multiple_of(8));
+    assert!(size_of::<Parked>().is_multiple_of(8));
+    assert!(size_of::<WaitCounts>().is_multiple_of(8));
     assert!(size_of::<BatchAttr>() == 56);
 };
 
@@ -184,7 +231,7 @@ mod tests {
         let expected: BTreeMap<CallsiteKey, u64> = (0..KEYS).map(|n| (key(n), n * cpus as u64)).collect();
         for entries in [1, 2, 100, 5000] {
             let mut read = Vec::new();
-            for_each_in(Buffers::new(entries, cpus), fd, cpus, |key, sum| {
+            for_each_in(Buffers::new(entries, cpus), fd, cpus, |key: CallsiteKey, sum: CallsiteCounts| {
                 assert_eq!(sum.exited, cpus as u64);
                 read.push((key, sum.created));
             })
@@ -194,7 +241,7 @@ mod tests {
         }
         let keys: Vec<CallsiteKey> = (0..KEYS).flat_map(|n| [key(n), key(n + KEYS)]).collect();
         delete(fd, &keys).unwrap();
-        for_each(fd, cpus, |key, _| panic!("{key:?} is still there")).unwrap();
+        for_each(fd, cpus, |key: CallsiteKey, _: CallsiteCounts| panic!("{key:?} is still there")).unwrap();
     }
 
     fn key(n: u64) -> CallsiteKey {
@@ -205,11 +252,12 @@ mod tests {
     fn filled(ebpf: &mut Ebpf, cpus: usize) -> aya::maps::MapData {
         let Some(aya::maps::Map::PerCpuHashMap(data)) = ebpf.take_map("COUNTS") else { panic!("no COUNTS") };
         let other = aya::maps::MapData::from_id(data.info().unwrap().id()).unwrap();
-        let mut map: PerCpuHashMap<_, [u64; 3], [u64; 2]> =
+        let mut map: PerCpuHashMap<_, [u64; 3], [u64; 4]> =
             aya::maps::Map::PerCpuHashMap(other).try_into().unwrap();
         for n in 0..KEYS {
             let CallsiteKey { slot, gopc, entry } = key(n);
-            map.insert([gopc, slot, entry], PerCpuValues::try_from(vec![[n, 1]; cpus]).unwrap(), 0).unwrap();
+            map.insert([gopc, slot, entry], PerCpuValues::try_from(vec![[n, 1, 0, 0]; cpus]).unwrap(), 0)
+                .unwrap();
         }
         data
     }

@@ -19,6 +19,12 @@ pub enum ProbeError {
         /// What the kernel said, and what may help.
         reason: String,
     },
+    /// The kernel refused what measures waits, and nothing else.
+    #[error("waits can't be measured: {0}")]
+    WithoutWaits(String),
+    /// Goroutines on a CPU are not sampled.
+    #[error("time on a CPU can't be sampled: {0}")]
+    Sampling(String),
     /// The BPF object that this binary was built with is not as expected.
     #[error("the embedded BPF object has no {0}: rebuild observer")]
     Object(&'static str),

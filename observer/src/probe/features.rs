@@ -67,6 +67,13 @@ pub static FEATURES: &[Feature] = &[
         try_it: bpf::uprobes,
     },
     Feature {
+        name: "cpu_sampling",
+        gives: "CPU time by callsite",
+        needs: "CAP_BPF and CAP_PERFMON",
+        min_kernel: Some((5, 8)),
+        try_it: bpf::cpu_sampling,
+    },
+    Feature {
         name: "exec_events",
         gives: "new processes at once instead of at the next scan",
         needs: "CAP_BPF and CAP_PERFMON, in the host's PID namespace",
@@ -164,6 +171,7 @@ mod bpf {
     use aya::programs::ProgramType;
     use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 
+    use super::super::programs::exec_program;
     use super::super::refusal::one_line;
     use super::super::{Options, Probes, execs, stub};
 
@@ -185,13 +193,22 @@ mod bpf {
     }
 
     pub(super) fn uprobes() -> Result<(), String> {
-        stub::measure_hit_cost().map(drop).map_err(|error| error.to_string())
+        stub::calibrate().map(drop).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn cpu_sampling() -> Result<(), String> {
+        let options = Options { max_callsites_in_kernel: 1, cpu_sampling_hz: 1 };
+        let probes = Probes::load(&options).map_err(|error| error.to_string())?;
+        probes.can_sample().map_err(|error| error.to_string())
     }
 
     pub(super) fn exec_events() -> Result<(), String> {
-        let mut probes =
-            Probes::load(&Options { max_callsites_in_kernel: 1 }).map_err(|error| error.to_string())?;
-        probes.exec_program().and_then(execs::attach).map(drop).map_err(|error| error.to_string())
+        let probes = Probes::load(&Options { max_callsites_in_kernel: 1, ..Options::default() })
+            .map_err(|error| error.to_string())?;
+        exec_program(&mut probes.programs())
+            .and_then(execs::attach)
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     fn supported<E: std::error::Error + 'static>(
@@ -219,6 +236,7 @@ mod bpf {
     pub(super) use not_built as per_cpu_hash;
     pub(super) use not_built as ring_buffer;
     pub(super) use not_built as uprobes;
+    pub(super) use not_built as cpu_sampling;
     pub(super) use not_built as exec_events;
 }
 

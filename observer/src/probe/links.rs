@@ -6,7 +6,9 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use aya::Ebpf;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
@@ -15,68 +17,146 @@ use observer_ebpf::abi::{Cookie, Group, Probe};
 use rustc_hash::FxHashMap;
 
 use super::refusal::one_line;
-use super::{Attachment, ProbeError, verify};
+use super::{Attachment, OnTime, ProbeError, undertaker, verify};
 use crate::gobin::sites::Site;
 
-/// Bits of a slot that the attach cookie holds.
-const SLOT_BITS: u32 = 48;
-
-/// The links of every group of probes in every target, by the target's slot. Dropping a link removes its breakpoint, which takes
-/// the kernel about a tenth of a second each, one after the other.
+/// The links of every group of probes in every target, by the target's slot. Dropping a link removes its
+/// breakpoint, which takes the kernel about a tenth of a second each, one after the other.
 #[derive(Default)]
 pub(super) struct Links {
-    attached: FxHashMap<(u64, Group), Vec<UProbeLink>>,
+    attached: Mutex<FxHashMap<(u64, Group), Removal>>,
     // After the links above: it is waited for when dropped.
-    closer: Closer,
+    closer: Mutex<Closer>,
 }
 
 impl Links {
     /// How many groups are in targets.
     pub(super) fn count(&self) -> usize {
-        self.attached.len()
+        self.attached().len()
     }
 
-    /// Links of targets that have ended which the kernel has not removed yet.
+    /// Groups of probes of targets that have ended which the kernel has not removed yet.
     pub(super) fn closing(&self) -> usize {
-        self.closer.pending.load(Ordering::Relaxed)
+        locked(&self.closer).pending.load(Ordering::Relaxed)
     }
 
     pub(super) fn has(&self, slot: u64, group: Group) -> bool {
-        self.attached.contains_key(&(slot, group))
+        self.attached().contains_key(&(slot, group))
+    }
+
+    /// How long a group has been in a target so far.
+    pub(super) fn on_time(&self, slot: u64, group: Group) -> Option<OnTime> {
+        let complete = self.attached().get(&(slot, group))?.complete.elapsed();
+        Some(OnTime { complete, ..OnTime::default() })
     }
 
     /// Puts a probe at every site of the group, or at none.
-    pub(super) fn attach(&mut self, ebpf: &mut Ebpf, target: &Attachment<'_>) -> Result<(), ProbeError> {
-        let key = (target.slot, target.group);
-        if self.attached.contains_key(&key) || target.slot >> SLOT_BITS != 0 {
-            return Err(ProbeError::Slot { slot: target.slot });
-        }
+    pub(super) fn attach(&self, ebpf: &Mutex<Ebpf>, target: &Attachment<'_>) -> Result<(), ProbeError> {
+        let (slot, group) = (target.slot, target.group);
+        let cookie = Cookie::new(slot, target.gopc_offset, target.waitreason_offset);
+        let cookie = cookie.filter(|_| !self.has(slot, group)).ok_or(ProbeError::Slot { slot })?;
         if target.group_sites().next().is_none() {
             return Err(ProbeError::NoSites { pid: target.pid });
         }
         let exe = verify::open_executable(target.pid)?;
         target.group_sites().try_for_each(|site| verify::before_attach(&exe, target, site))?;
-        // An error drops the links made so far.
-        let links: Vec<UProbeLink> = target
-            .group_sites()
-            .map(|site| attach_site(ebpf, &exe, target, site))
-            .collect::<Result<_, _>>()?;
+        let mut sites: Vec<&Site> = target.group_sites().collect();
+        sites.sort_by_key(|site| !is_seldom_hit(site.probe));
+        let removal = make(ebpf, &exe, cookie, target, &sites)?;
         target.group_sites().try_for_each(|site| verify::after_attach(target, site))?;
-        self.attached.insert(key, links);
+        self.attached().insert((slot, group), removal);
         Ok(())
     }
 
-    /// Removes a group's breakpoints; returns when no probe of it runs any more.
-    pub(super) fn detach(&mut self, slot: u64, group: Group) {
-        self.attached.remove(&(slot, group));
+    /// Takes a group's links out of the books; its breakpoints go with the result.
+    pub(super) fn remove(&self, slot: u64, group: Group) -> Option<Removal> {
+        self.attached().remove(&(slot, group))
     }
 
-    /// Gives up the links of a target that has ended, without waiting.
-    pub(super) fn forget(&mut self, slot: u64) {
-        for group in Group::ALL {
-            if let Some(links) = self.attached.remove(&(slot, group)) {
-                self.closer.close(links);
+    /// Gives up a group's links in a target that has ended, without waiting.
+    pub(super) fn forget(&self, slot: u64, group: Group) -> Option<Removed> {
+        let removal = self.remove(slot, group)?;
+        let begin = Instant::now();
+        let on = OnTime { complete: begin - removal.complete, ..OnTime::default() };
+        locked(&self.closer).close(removal);
+        Some(Removed { slot, group, begin, on })
+    }
+
+    fn attached(&self) -> MutexGuard<'_, FxHashMap<(u64, Group), Removal>> {
+        locked(&self.attached)
+    }
+}
+
+/// Programs that don't start coroutines all the time hardly ever run into this one.
+const fn is_seldom_hit(probe: Probe) -> bool {
+    matches!(probe, Probe::CreateCoroutine)
+}
+
+/// Makes the links, holding the programs no longer than that: the target's memory and file may not answer.
+fn make(
+    ebpf: &Mutex<Ebpf>,
+    exe: &File,
+    cookie: Cookie,
+    target: &Attachment<'_>,
+    sites: &[&Site],
+) -> Result<Removal, ProbeError> {
+    let mut ebpf = locked(ebpf);
+    let (slot, group) = (target.slot, target.group);
+    let mut made = Removal { slot, group, links: Vec::new(), complete: Instant::now() };
+    for site in sites {
+        // An error drops the links made so far.
+        made.links.push(attach_site(&mut ebpf, exe, cookie, target, site)?);
+    }
+    made.complete = Instant::now();
+    Ok(made)
+}
+
+/// What a mutex holds; nothing of it is left half done by a panic.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The links of one group in one target, in the order in which they were made; its breakpoints go when it is
+/// finished or dropped.
+pub struct Removal {
+    slot: u64,
+    group: Group,
+    links: Vec<UProbeLink>,
+    /// When the last one was made.
+    complete: Instant,
+}
+
+/// A group that was removed; to be handed to [`Probes::removed`](super::Probes::removed).
+pub struct Removed {
+    pub(super) slot: u64,
+    pub(super) group: Group,
+    /// When removing it began.
+    pub(super) begin: Instant,
+    pub(super) on: OnTime,
+}
+
+impl Removal {
+    /// Removes the breakpoints, the last made first; returns when no probe runs any more.
+    #[must_use]
+    pub fn finish(mut self) -> Removed {
+        let begin = Instant::now();
+        let mut on = OnTime { complete: begin - self.complete, ..OnTime::default() };
+        while let Some(link) = self.links.pop() {
+            undertaker::bury(link);
+            match self.links.len() {
+                2 => on.second = begin.elapsed(),
+                1 => on.first = begin.elapsed(),
+                _ => {}
             }
+        }
+        Removed { slot: self.slot, group: self.group, begin, on }
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        while let Some(link) = self.links.pop() {
+            undertaker::bury(link);
         }
     }
 }
@@ -84,18 +164,18 @@ impl Links {
 /// Drops links on a thread of its own, which starts with the first ones.
 #[derive(Default)]
 struct Closer {
-    thread: Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)>,
+    thread: Option<(Sender<Removal>, JoinHandle<()>)>,
     pending: Arc<AtomicUsize>,
 }
 
 impl Closer {
-    fn close(&mut self, links: Vec<UProbeLink>) {
+    fn close(&mut self, links: Removal) {
         if self.thread.is_none() {
             self.thread = start_closer(self.pending.clone());
         }
         // Without a thread they are dropped here: slower, but no less dropped.
         if let Some((queue, _)) = &self.thread {
-            self.pending.fetch_add(links.len(), Ordering::Relaxed);
+            self.pending.fetch_add(1, Ordering::Relaxed);
             let _ = queue.send(links);
         }
     }
@@ -110,11 +190,11 @@ impl Drop for Closer {
     }
 }
 
-fn start_closer(pending: Arc<AtomicUsize>) -> Option<(Sender<Vec<UProbeLink>>, JoinHandle<()>)> {
-    let (queue, links) = mpsc::channel::<Vec<UProbeLink>>();
+fn start_closer(pending: Arc<AtomicUsize>) -> Option<(Sender<Removal>, JoinHandle<()>)> {
+    let (queue, removals) = mpsc::channel::<Removal>();
     let thread = thread::Builder::new().name("probe-closer".to_owned()).spawn(move || {
-        for link in links.into_iter().flatten() {
-            drop(link);
+        for removal in removals {
+            drop(removal);
             pending.fetch_sub(1, Ordering::Relaxed);
         }
     });
@@ -127,6 +207,9 @@ pub(super) const fn program_name(probe: Probe) -> &'static str {
         Probe::Create => "goroutine_create",
         Probe::CreateCoroutine => "goroutine_create_coroutine",
         Probe::Exit => "goroutine_exit",
+        Probe::Run => "goroutine_run",
+        Probe::Ready => "goroutine_ready",
+        Probe::Park => "goroutine_park",
     }
 }
 
@@ -140,6 +223,7 @@ pub(super) fn program(ebpf: &mut Ebpf, probe: Probe) -> Result<&mut UProbe, Prob
 fn attach_site(
     ebpf: &mut Ebpf,
     exe: &File,
+    cookie: Cookie,
     target: &Attachment<'_>,
     site: &Site,
 ) -> Result<UProbeLink, ProbeError> {
@@ -147,7 +231,7 @@ fn attach_site(
     let program = program(ebpf, site.probe)?;
     let point = UProbeAttachPoint {
         location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
-        cookie: Some(Cookie::new(target.slot, target.gopc_offset).0),
+        cookie: Some(cookie.0),
     };
     // The kernel follows this to the very file that was checked.
     let path = format!("/proc/self/fd/{}", exe.as_raw_fd());

@@ -16,11 +16,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_BPF_OBJECT"));
 /// Seen and avoided in the same way by <https://github.com/DataDog/datadog-agent/pull/40998>.
 const ALLOCATES_ON_USE: (u32, u32) = (6, 1);
 
-/// Most callsites where the map is preallocated: 64 KiB for each possible CPU.
-const PREALLOCATED_CALLSITES: u32 = 4096;
+/// Maps that allocate on use, and how many entries they have where they are preallocated: 128 KiB and
+/// 90 KiB for each possible CPU, and 5 MiB.
+const PREALLOCATED: [(&str, u32); 3] = [("COUNTS", 4096), ("WAITS", 128), ("PARKED", 65_536)];
 
-/// Offset of `map_flags` in the map's definition, `struct bpf_map_def`.
-const MAP_FLAGS: usize = 16;
+/// Offset of `max_entries` in a map's definition, `struct bpf_map_def`; `map_flags` follow.
+const MAX_ENTRIES: usize = 12;
 
 /// The object for a kernel of this version, and the most callsites that it may count.
 pub(super) fn fitted(
@@ -31,23 +32,31 @@ pub(super) fn fitted(
         return Ok((Cow::Borrowed(OBJECT), max_callsites));
     }
     let mut bytes = OBJECT.to_vec();
-    let flags = flags_of_counts(&bytes).ok_or(ProbeError::Object("definition of the map COUNTS"))?;
-    bytes.get_mut(flags).ok_or(ProbeError::Object("flags of the map COUNTS"))?.fill(0);
-    Ok((Cow::Owned(bytes), max_callsites.min(PREALLOCATED_CALLSITES)))
+    for (map, entries) in PREALLOCATED {
+        let place = sizes_of(&bytes, map).ok_or(ProbeError::Object("definition of a map"))?;
+        let sizes = bytes.get_mut(place).ok_or(ProbeError::Object("sizes of a map"))?;
+        let (max_entries, flags) = sizes.split_at_mut(size_of::<u32>());
+        max_entries.copy_from_slice(&entries.to_le_bytes());
+        flags.fill(0);
+    }
+    Ok((Cow::Owned(bytes), max_callsites.min(PREALLOCATED[0].1)))
 }
 
-/// Where in the file the flags of the map `COUNTS` are.
-fn flags_of_counts(bytes: &[u8]) -> Option<Range<usize>> {
+/// Where in the file the largest number of entries and the flags of a map are.
+fn sizes_of(bytes: &[u8], map: &str) -> Option<Range<usize>> {
     let file = object::File::parse(bytes).ok()?;
-    let symbol = file.symbols().find(|symbol| symbol.name() == Ok("COUNTS"))?;
+    let symbol = file.symbols().find(|symbol| symbol.name() == Ok(map))?;
     let section = file.section_by_index(symbol.section_index()?).ok()?;
-    let start = usize::try_from(section.file_range()?.0 + symbol.address()).ok()? + MAP_FLAGS;
-    Some(start..start + size_of::<u32>())
+    let start = usize::try_from(section.file_range()?.0 + symbol.address()).ok()? + MAX_ENTRIES;
+    Some(start..start + 2 * size_of::<u32>())
 }
 
 #[cfg(test)]
 mod tests {
+    use observer_ebpf::abi::Probe;
+
     use super::*;
+    use crate::probe::links::program_name;
 
     /// From this depth on a kernel since 6.13 gives a program's stack to the CPU instead of the thread
     /// (`BPF_PRIV_STACK_MIN_SIZE`, <https://github.com/torvalds/linux/blob/v6.13/kernel/bpf/verifier.c>), after
@@ -55,13 +64,30 @@ mod tests {
     /// what the first goes on with, and a goroutine is counted at another's callsite.
     const STACK_OF_THE_CPU: i64 = 64;
 
-    /// No probe's program uses so much stack that it would share it with other threads' probes.
+    /// No probe's program, and none of its functions, uses so much stack that it would share it with other
+    /// threads' probes. Only those that log a loss may: the worst of it is a garbled message.
     #[test]
     fn probes_stay_on_the_stack_of_their_thread() {
         let file = object::File::parse(OBJECT).unwrap();
-        let code = file.section_by_name("uprobe").unwrap();
-        let deepest = code.data().unwrap().chunks_exact(8).map(depth).max().unwrap();
-        assert!((24..=STACK_OF_THE_CPU - 16).contains(&deepest), "{deepest} bytes of stack");
+        let mut depths = Vec::new();
+        for section in ["uprobe", ".text"] {
+            let section = file.section_by_name(section).unwrap();
+            let code = section.data().unwrap();
+            for symbol in file
+                .symbols()
+                .filter(|symbol| symbol.section_index() == Some(section.index()) && symbol.size() > 0)
+            {
+                let start = symbol.address() as usize;
+                let code = &code[start..start + symbol.size() as usize];
+                depths.push((symbol.name().unwrap(), code.chunks_exact(8).map(depth).max().unwrap()));
+            }
+        }
+        depths.retain(|(name, _)| !name.contains("4loss"));
+        for program in Probe::ALL.map(program_name) {
+            assert!(depths.iter().any(|(name, _)| *name == program), "{program} is missing");
+        }
+        assert!(depths.iter().any(|(_, depth)| *depth >= 24), "keys are on no stack: {depths:?}");
+        assert!(depths.iter().all(|(_, depth)| *depth <= STACK_OF_THE_CPU - 16), "{depths:?}");
     }
 
     /// How deep an instruction reaches into the stack, whose top is in register 10.
@@ -78,14 +104,20 @@ mod tests {
         }
     }
 
-    /// On a kernel before 6.1 exactly the flag that makes `COUNTS` allocate on use is cleared.
+    /// On a kernel before 6.1 exactly the sizes and the flags of the maps that allocate on use are changed.
     #[test]
-    fn old_kernels_get_a_preallocated_map() {
+    fn old_kernels_get_preallocated_maps() {
         let (fitted, callsites) = fitted(Some((5, 15)), 65_536).unwrap();
-        let changed: Vec<(u8, u8)> =
-            OBJECT.iter().zip(fitted.iter()).filter(|(a, b)| a != b).map(|(a, b)| (*a, *b)).collect();
-        assert_eq!(changed, [(1, 0)], "BPF_F_NO_PREALLOC is 1");
-        assert_eq!(callsites, PREALLOCATED_CALLSITES);
+        let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let mut restored = fitted.to_vec();
+        for (map, entries) in PREALLOCATED {
+            let place = sizes_of(OBJECT, map).unwrap();
+            assert_eq!(word(OBJECT, place.start + 4), 1, "BPF_F_NO_PREALLOC is 1");
+            assert_eq!((word(&fitted, place.start), word(&fitted, place.start + 4)), (entries, 0), "{map}");
+            restored[place.clone()].copy_from_slice(&OBJECT[place]);
+        }
+        assert!(restored == OBJECT, "something else was changed");
+        assert_eq!(callsites, 4096);
     }
 
     /// From 6.1 on, the object is used as it was built.

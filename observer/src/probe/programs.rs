@@ -1,6 +1,7 @@
 //! The loaded programs and their counters.
 
 use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use aya::programs::RawTracePoint;
@@ -8,13 +9,14 @@ use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use log::Log;
-use observer_ebpf::abi::{CallsiteKey, Group, Loss, Probe};
+use observer_ebpf::abi::{CallsiteKey, Group, KernelLayout, Loss, Probe};
 
-use super::links::{Links, program, program_name};
+use super::links::{Links, Removal, Removed, locked, program, program_name};
 use super::refusal::one_line;
 use super::{
-    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, TargetCounts, batch, execs, features,
-    kernel, object,
+    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, SampledTarget, TargetCounts,
+    TargetWaits, Waits, batch, execs, features, kernel, object, sampling, sampling::Sampling,
+    waits::WaitMaps,
 };
 
 /// `aya_log_ebpf` compares with this: nothing is logged, and the verifier removes the code.
@@ -27,10 +29,14 @@ pub struct Probes {
     // Before the programs: a link must not outlive what it runs.
     links: Links,
     counts: MapData,
+    waits: WaitMaps,
+    without_waits: Option<String>,
+    sampling: Result<Mutex<Sampling>, String>,
     hits: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, u64>,
-    logger: Option<EbpfLogger<&'static dyn Log>>,
-    ebpf: Ebpf,
+    logger: Option<Mutex<EbpfLogger<&'static dyn Log>>>,
+    // Attaching waits for the kernel; reading counts and removing probes go on meanwhile.
+    ebpf: Mutex<Ebpf>,
     cpus: usize,
 }
 
@@ -43,6 +49,11 @@ impl Probes {
         let refused = |reason| ProbeError::Load { what: "the maps", reason };
         let cpus = nr_cpus().map_err(|(path, error)| refused(format!("{path}: {error}")))?;
         let (bytes, callsites) = object::fitted(kernel::version(), options.max_callsites_in_kernel)?;
+        let layout = match options.cpu_sampling_hz {
+            0 => Err("it is switched off".to_owned()),
+            _ => sampling::kernel_layout(),
+        };
+        let words = layout.as_ref().map(KernelLayout::words).unwrap_or_default();
         let verbose = log::log_enabled!(log::Level::Debug);
         let level = if verbose { LOG_DEBUG } else { LOG_OFF };
         let mut ebpf = EbpfLoader::new()
@@ -50,24 +61,25 @@ impl Probes {
             .btf(None)
             .map_max_entries("COUNTS", callsites)
             .override_global(aya_log::LEVEL, &level, true)
+            .override_global("KERNEL_LAYOUT", &words, true)
             .load(&bytes)
             .map_err(|error| refused(one_line(&error)))?;
-        for probe in Probe::ALL {
-            let loaded = program(&mut ebpf, probe)?.load();
-            let what = program_name(probe);
-            loaded.map_err(|error| {
-                let reason = features::lacks_helpers().unwrap_or_else(|| one_line(&error));
-                ProbeError::Load { what, reason }
-            })?;
-        }
-        let logger = if verbose { Some(logger(&mut ebpf)?) } else { None };
+        load_group(&mut ebpf, Group::Lifecycle)?;
+        // Waits are measured where that works; nothing else needs them.
+        let without_waits = load_group(&mut ebpf, Group::Waits).err().map(|error| error.to_string());
+        let sampling =
+            layout.and_then(|_| Sampling::start(&mut ebpf, options.cpu_sampling_hz)).map(Mutex::new);
+        let logger = if verbose { Some(Mutex::new(logger(&mut ebpf)?)) } else { None };
         Ok(Self {
             links: Links::default(),
             counts: counts_map(&mut ebpf)?,
+            waits: WaitMaps::take(&mut ebpf, cpus)?,
+            without_waits,
+            sampling,
             hits: array(&mut ebpf, "HITS")?,
             losses: array(&mut ebpf, "LOSSES")?,
             logger,
-            ebpf,
+            ebpf: Mutex::new(ebpf),
             cpus,
         })
     }
@@ -79,25 +91,43 @@ impl Probes {
     ///
     /// # Errors
     /// The target is then as it was. [`ProbeError::Gone`] is normal at any time.
-    pub fn attach(&mut self, target: &Attachment<'_>) -> Result<(), ProbeError> {
-        let attached = self.links.attach(&mut self.ebpf, target);
+    pub fn attach(&self, target: &Attachment<'_>) -> Result<(), ProbeError> {
+        if let (Group::Waits, Some(reason)) = (target.group, &self.without_waits) {
+            return Err(ProbeError::WithoutWaits(reason.clone()));
+        }
+        let attached = self.links.attach(&self.ebpf, target);
         if attached.is_err() && !self.links.has(target.slot, target.group) {
             // Probes that were undone may have counted.
-            self.take_counts(target.slot)?;
+            self.left(target.slot)?;
+            self.waits.discard(target.slot, target.group)?;
         }
         attached
     }
 
-    /// Removes a group of probes from a target; returns all that was counted in it.
+    /// Removes a group of probes from a target; returns what was counted at its callsites since the first
+    /// group came. The counts go on while another group is in the target, and begin anew after the last.
     ///
     /// It waits for the kernel, about a tenth of a second for each site: use [`Self::forget`] for a
-    /// target that has ended.
+    /// target that has ended. What the group [`Group::Waits`] measured is for [`Self::take_waits`].
     ///
     /// # Errors
     /// The probes are removed in any case; an error means that the counts could not be read.
-    pub fn detach(&mut self, slot: u64, group: Group) -> Result<TargetCounts, ProbeError> {
-        self.links.detach(slot, group);
-        self.take_counts(slot)
+    pub fn detach(&self, slot: u64, group: Group) -> Result<TargetCounts, ProbeError> {
+        if let Some(removal) = self.remove(slot, group) {
+            self.removed(removal.finish());
+        }
+        self.left(slot)
+    }
+
+    /// Begins to remove a group of probes from a target, and leaves the waiting to whoever finishes it.
+    /// `None` if it isn't there.
+    pub fn remove(&self, slot: u64, group: Group) -> Option<Removal> {
+        self.links.remove(slot, group)
+    }
+
+    /// Takes note of how long a group was in a target. What it measured can be taken then.
+    pub fn removed(&self, removed: Removed) {
+        self.waits.closed(removed);
     }
 
     /// Returns all that was counted in a target that has ended, without waiting for the kernel to
@@ -105,9 +135,57 @@ impl Probes {
     ///
     /// # Errors
     /// The probes are given up in any case; an error means that the counts could not be read.
-    pub fn forget(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
-        self.links.forget(slot);
-        self.take_counts(slot)
+    pub fn forget(&self, slot: u64) -> Result<TargetCounts, ProbeError> {
+        for group in Group::ALL {
+            if let Some(removed) = self.links.forget(slot, group) {
+                self.removed(removed);
+            }
+        }
+        self.left(slot)
+    }
+
+    /// What the group [`Group::Waits`] has measured so far, by slot, in targets that it is in.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`] if the kernel refuses.
+    pub fn waits(&self) -> Result<Waits, ProbeError> {
+        self.waits.read(|slot| self.links.on_time(slot, Group::Waits))
+    }
+
+    /// Returns all that the group [`Group::Waits`] has measured in a target since it was attached, after it
+    /// was detached or the target forgotten. The kernel then has nothing of it any more.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`] if the kernel refuses.
+    pub fn take_waits(&self, slot: u64) -> Result<TargetWaits, ProbeError> {
+        self.waits.take_slot(slot)
+    }
+
+    /// Samples from now on which goroutines of a target are on a CPU, see
+    /// [`observer_ebpf::abi::CallsiteCounts::on_cpu`].
+    ///
+    /// # Errors
+    /// [`ProbeError::Sampling`] with the reason; the probes work without.
+    pub fn sample(&self, target: &SampledTarget<'_>) -> Result<(), ProbeError> {
+        match &self.sampling {
+            Ok(sampling) => locked(sampling).add(target),
+            Err(reason) => Err(ProbeError::Sampling(reason.clone())),
+        }
+    }
+
+    /// Ends that. To be called before the target's last group of probes is detached or it is forgotten.
+    pub fn end_sampling(&self, slot: u64) {
+        if let Ok(sampling) = &self.sampling {
+            locked(sampling).remove(slot);
+        }
+    }
+
+    /// Whether targets can be sampled.
+    ///
+    /// # Errors
+    /// Why not, in one sentence.
+    pub fn can_sample(&self) -> Result<(), ProbeError> {
+        self.sampling.as_ref().map(drop).map_err(|reason| ProbeError::Sampling(reason.clone()))
     }
 
     /// How many groups of probes are in targets.
@@ -127,9 +205,9 @@ impl Probes {
     ///
     /// # Errors
     /// [`ProbeError::Map`] if the kernel refuses.
-    pub fn counts(&mut self) -> Result<Counts, ProbeError> {
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
+    pub fn counts(&self) -> Result<Counts, ProbeError> {
+        if let Some(logger) = &self.logger {
+            locked(logger).flush();
         }
         let mut counts = Counts::default();
         self.for_each(|key, value| {
@@ -160,29 +238,32 @@ impl Probes {
     ///
     /// # Errors
     /// [`ProbeError::Execs`] with the reason; the probes work without.
-    pub fn watch_execs(&mut self) -> Result<ExecWatch, ProbeError> {
-        let link = execs::attach(self.exec_program()?)?;
-        let map = self.ebpf.take_map("EXECS").ok_or(ProbeError::Object("map EXECS"))?;
+    pub fn watch_execs(&self) -> Result<ExecWatch, ProbeError> {
+        let mut ebpf = self.programs();
+        let link = execs::attach(exec_program(&mut ebpf)?)?;
+        let map = ebpf.take_map("EXECS").ok_or(ProbeError::Object("map EXECS"))?;
         ExecWatch::new(map, link)
     }
 
-    /// The program that reports execs, not loaded yet.
-    pub(super) fn exec_program(&mut self) -> Result<&mut RawTracePoint, ProbeError> {
-        let program = self.ebpf.program_mut("process_exec").and_then(|program| program.try_into().ok());
-        program.ok_or(ProbeError::Object("process_exec"))
+    pub(super) fn programs(&self) -> MutexGuard<'_, Ebpf> {
+        locked(&self.ebpf)
     }
 
-    fn take_counts(&mut self, slot: u64) -> Result<TargetCounts, ProbeError> {
-        let mut taken = TargetCounts::default();
+    /// A target's counts; the kernel's are deleted if nothing is left that counts on.
+    fn left(&self, slot: u64) -> Result<TargetCounts, ProbeError> {
+        let mut counts = TargetCounts::default();
         self.for_each(|key, value| {
             if key.slot == slot {
-                taken.insert((key.gopc, key.entry), value);
+                counts.insert((key.gopc, key.entry), value);
             }
         })?;
-        let keys: Vec<CallsiteKey> =
-            taken.keys().map(|&(gopc, entry)| CallsiteKey { slot, gopc, entry }).collect();
-        batch::delete(self.counts.fd().as_fd(), &keys).map_err(counts_error)?;
-        Ok(taken)
+        let sampled = self.sampling.as_ref().is_ok_and(|sampling| locked(sampling).has(slot));
+        if !sampled && !Group::ALL.into_iter().any(|group| self.links.has(slot, group)) {
+            let keys: Vec<CallsiteKey> =
+                counts.keys().map(|&(gopc, entry)| CallsiteKey { slot, gopc, entry }).collect();
+            batch::delete(self.counts.fd().as_fd(), &keys).map_err(counts_error)?;
+        }
+        Ok(counts)
     }
 
     fn for_each(
@@ -191,6 +272,24 @@ impl Probes {
     ) -> Result<(), ProbeError> {
         batch::for_each(self.counts.fd().as_fd(), self.cpus, each).map_err(counts_error)
     }
+}
+
+/// The program that reports execs, not loaded yet.
+pub(super) fn exec_program(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ProbeError> {
+    let program = ebpf.program_mut("process_exec").and_then(|program| program.try_into().ok());
+    program.ok_or(ProbeError::Object("process_exec"))
+}
+
+fn load_group(ebpf: &mut Ebpf, group: Group) -> Result<(), ProbeError> {
+    for probe in Probe::ALL.into_iter().filter(|probe| probe.group() == group) {
+        let loaded = program(ebpf, probe)?.load();
+        let what = program_name(probe);
+        loaded.map_err(|error| {
+            let reason = features::lacks_helpers().unwrap_or_else(|| one_line(&error));
+            ProbeError::Load { what, reason }
+        })?;
+    }
+    Ok(())
 }
 
 fn counts_error(source: std::io::Error) -> ProbeError {

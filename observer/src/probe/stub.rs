@@ -4,11 +4,13 @@
 
 use std::arch::global_asm;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
 use observer_ebpf::abi::{CallsiteCounts, Probe};
 use procfs::process::Process;
 
+use super::governor::Costs;
 use super::{Attachment, Options, ProbeError, Probes};
 use crate::gobin::sites::Site;
 
@@ -39,33 +41,51 @@ const DESCRIPTOR: [u64; 3] = [0x60, 0, 0x61];
 const CALLS_PER_ROUND: u64 = 500;
 const ROUNDS: u64 = 10;
 
-/// What one hit of a counting probe adds to a thread's run time here, with the caches warm.
+/// Sites of the largest group, whose coming and going is charged for each group.
+const SITES: u32 = 3;
+
+/// Measures what hits of a counting probe, and its coming and going, cost here, with the caches warm.
 ///
-/// It loads the programs, probes a function of this process for a few milliseconds, and checks that
-/// every call was counted.
+/// It loads the programs, probes a function of this process for some milliseconds, on one CPU and on all at
+/// once, and checks that every call was counted.
 ///
 /// # Errors
 /// Whatever keeps probes from working on this machine.
-pub fn measure_hit_cost() -> Result<Duration, ProbeError> {
+pub fn calibrate() -> Result<Costs, ProbeError> {
     // Two at a time would count each other's calls.
     static MEASURING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let site = stub_site()?;
-    let mut probes = Probes::load(&Options { max_callsites_in_kernel: 16 })?;
+    let probes = Probes::load(&Options { max_callsites_in_kernel: 16, ..Options::default() })?;
     let own = Attachment {
         pid: std::process::id(),
         slot: 0,
         gopc_offset: 0,
+        waitreason_offset: 0,
         load_bias: 0,
         group: site.probe.group(),
         sites: std::slice::from_ref(&site),
     };
+    let begin = cpu_time();
     probes.attach(&own)?;
-    let round = (0..ROUNDS).map(|_| time_round()).min().unwrap_or_default();
+    let attached = cpu_time();
+    let hit_alone = cost_of_hit();
+    let crowd = crowd(thread::available_parallelism().map_or(1, usize::from));
+    let detach = cpu_time();
     let counted = probes.detach(own.slot, own.group)?;
-    let expected = CallsiteCounts { created: 0, exited: ROUNDS * CALLS_PER_ROUND };
+    let cycle = (attached - begin) + (cpu_time() - detach);
+    let cpus = crowd.len().max(1);
+    let expected = CallsiteCounts {
+        exited: (1 + crowd.len() as u64) * ROUNDS * CALLS_PER_ROUND,
+        ..CallsiteCounts::default()
+    };
     match counted.get(&(DESCRIPTOR[0], DESCRIPTOR[2])) {
-        Some(counts) if *counts == expected => Ok(round / CALLS_PER_ROUND as u32),
+        Some(counts) if *counts == expected => Ok(Costs {
+            hit_alone,
+            hit_crowded: crowd.into_iter().max().unwrap_or(hit_alone),
+            cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            cycle: cycle * SITES,
+        }),
         other => Err(ProbeError::Attach {
             pid: own.pid,
             probe: site.probe,
@@ -74,15 +94,37 @@ pub fn measure_hit_cost() -> Result<Duration, ProbeError> {
     }
 }
 
+/// What a hit costs each of so many threads that run into the probe at the same time.
+fn crowd(threads: usize) -> Vec<Duration> {
+    thread::scope(|scope| {
+        // Fewer threads than wanted measure less of a crowd, but nothing wrong.
+        let start =
+            |_| thread::Builder::new().name("observer-costs".to_owned()).spawn_scoped(scope, cost_of_hit);
+        let running: Vec<_> = (0..threads).map_while(|index| start(index).ok()).collect();
+        running.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    })
+}
+
+/// The best of some rounds: others were disturbed.
+fn cost_of_hit() -> Duration {
+    (0..ROUNDS).map(|_| time_round()).min().unwrap_or_default() / CALLS_PER_ROUND as u32
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 fn time_round() -> Duration {
     // On the stack, which is in memory for sure: a probe can't wait for a page.
     let descriptor = DESCRIPTOR;
-    let start = Instant::now();
+    let start = cpu_time();
     for _ in 0..CALLS_PER_ROUND {
         // SAFETY: the stub follows the C calling convention and doesn't use its argument.
         unsafe { observer_probe_stub(&raw const descriptor) };
     }
-    start.elapsed()
+    cpu_time() - start
 }
 
 fn stub_site() -> Result<Site, ProbeError> {

@@ -1,21 +1,29 @@
 //! What a build without the cargo feature `bpf` has instead: the same types, which can't exist.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use observer_ebpf::abi::Group;
 
-use super::{Attachment, Counts, Hits, Losses, Options, ProbeError, TargetCounts};
+use super::governor::Costs;
+use super::{
+    Attachment, Counts, Hits, Losses, Options, ProbeError, SampledTarget, TargetCounts, TargetWaits, Waits,
+};
 
 /// Never made in this build.
 pub struct Probes(Infallible);
+
+/// Never made in this build.
+pub struct Removal(Infallible);
+
+/// Never made in this build.
+pub struct Removed(Infallible);
 
 /// Never made in this build.
 pub struct ExecWatch(Infallible);
 
 /// # Errors
 /// Always [`ProbeError::NotBuilt`].
-pub fn measure_hit_cost() -> Result<Duration, ProbeError> {
+pub fn calibrate() -> Result<Costs, ProbeError> {
     Err(ProbeError::NotBuilt)
 }
 
@@ -28,19 +36,58 @@ impl Probes {
 
     /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
-    pub fn attach(&mut self, _target: &Attachment<'_>) -> Result<(), ProbeError> {
+    pub fn attach(&self, _target: &Attachment<'_>) -> Result<(), ProbeError> {
         match self.0 {}
     }
 
     /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
-    pub fn detach(&mut self, _slot: u64, _group: Group) -> Result<TargetCounts, ProbeError> {
+    pub fn detach(&self, _slot: u64, _group: Group) -> Result<TargetCounts, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    pub fn remove(&self, _slot: u64, _group: Group) -> Option<Removal> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    pub fn removed(&self, removed: Removed) {
+        match removed.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn forget(&self, _slot: u64) -> Result<TargetCounts, ProbeError> {
         match self.0 {}
     }
 
     /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
-    pub fn forget(&mut self, _slot: u64) -> Result<TargetCounts, ProbeError> {
+    pub fn waits(&self) -> Result<Waits, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn take_waits(&self, _slot: u64) -> Result<TargetWaits, ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn sample(&self, _target: &SampledTarget<'_>) -> Result<(), ProbeError> {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    pub fn end_sampling(&self, _slot: u64) {
+        match self.0 {}
+    }
+
+    /// Never called in this build.
+    #[allow(clippy::missing_errors_doc, reason = "never called")]
+    pub fn can_sample(&self) -> Result<(), ProbeError> {
         match self.0 {}
     }
 
@@ -58,7 +105,7 @@ impl Probes {
 
     /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
-    pub fn counts(&mut self) -> Result<Counts, ProbeError> {
+    pub fn counts(&self) -> Result<Counts, ProbeError> {
         match self.0 {}
     }
 
@@ -76,7 +123,15 @@ impl Probes {
 
     /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
-    pub fn watch_execs(&mut self) -> Result<ExecWatch, ProbeError> {
+    pub fn watch_execs(&self) -> Result<ExecWatch, ProbeError> {
+        match self.0 {}
+    }
+}
+
+impl Removal {
+    /// Never called in this build.
+    #[must_use]
+    pub fn finish(self) -> Removed {
         match self.0 {}
     }
 }

@@ -10,21 +10,24 @@ use observer::gobin::sites::Site;
 use observer::probe::{Options, ProbeError, Probes, SiteBytes};
 use observer_ebpf::abi::{Group, Probe};
 
+use crate::sites::Symbols;
 use crate::spawner::{self, ANY, Spawner};
 
 fn load() -> Probes {
-    Probes::load(&Options { max_callsites_in_kernel: 1000 }).unwrap()
+    Probes::load(&Options { max_callsites_in_kernel: 1000, ..Options::default() }).unwrap()
 }
 
 /// What the target executes, against what its file holds.
-fn text_is_clean(target: &Spawner) -> bool {
-    let file = &target.symbols.text;
-    let mut memory = vec![0; file.len()];
-    let remote = [RemoteIoVec { base: target.symbols.text_address as usize, len: file.len() }];
-    let pid = Pid::from_raw(target.pid() as i32);
-    let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut memory)], &remote).unwrap();
-    assert_eq!(read, file.len());
-    memory == *file
+pub(crate) fn text_is_clean(target: &Spawner) -> bool {
+    text_of(target.pid(), &target.symbols).as_ref() == Some(&target.symbols.text)
+}
+
+/// What a process that runs the program executes; `None` while it is being started, or when it has ended.
+pub(crate) fn text_of(pid: u32, symbols: &Symbols) -> Option<Vec<u8>> {
+    let mut memory = vec![0; symbols.text.len()];
+    let remote = [RemoteIoVec { base: symbols.text_address as usize, len: memory.len() }];
+    let read = process_vm_readv(Pid::from_raw(pid as i32), &mut [IoSliceMut::new(&mut memory)], &remote);
+    (read == Ok(memory.len())).then_some(memory)
 }
 
 fn shifted(site: &Site, by: i64) -> Site {
@@ -40,7 +43,7 @@ fn shifted_sites_are_refused() {
         return;
     }
     for go in spawner::ALL {
-        let (mut probes, target) = (load(), go.start());
+        let (probes, target) = (load(), go.start());
         for site in &target.sites {
             for by in (-15..=15).filter(|by| *by != 0) {
                 let both = shifted(site, by);
@@ -63,7 +66,7 @@ fn function_entries_are_refused() {
     if !spawner::can_run() {
         return;
     }
-    let (mut probes, target) = (load(), ANY.start());
+    let (probes, target) = (load(), ANY.start());
     let exit = &target.sites[1];
     let entry = (1..16).map(|by| target.symbols.site(Probe::Exit, exit.address - by));
     let entry = entry.into_iter().find(|site| site.bytes.starts_with(&[0x49, 0x3b, 0x66, 0x10])).unwrap();
@@ -79,7 +82,7 @@ fn an_offset_of_another_place_is_refused() {
     if !spawner::can_run() {
         return;
     }
-    let (mut probes, target) = (load(), ANY.start());
+    let (probes, target) = (load(), ANY.start());
     let text = &target.symbols.text;
     // The usual way a function begins behind its stack check.
     let begin = [0x55, 0x48, 0x89, 0xe5];
@@ -105,7 +108,7 @@ fn attach_is_all_or_nothing() {
     if !spawner::can_run() {
         return;
     }
-    let (mut probes, mut target) = (load(), ANY.start());
+    let (probes, mut target) = (load(), ANY.start());
     let mut sites = target.sites.clone();
     sites.push(shifted(&sites[0], 1));
     probes.attach(&target.attachment_at(1, &sites)).unwrap_err();
@@ -123,7 +126,7 @@ fn two_observers_share_a_target() {
     if !spawner::can_run() {
         return;
     }
-    let (mut one, mut two, mut target) = (load(), load(), ANY.start());
+    let (one, two, mut target) = (load(), load(), ANY.start());
     one.attach(&target.attachment(1)).unwrap();
     two.attach(&target.attachment(1)).unwrap();
     target.run("short", 100);
@@ -140,7 +143,7 @@ fn an_ended_target_is_gone() {
     if !spawner::can_run() {
         return;
     }
-    let (mut probes, mut target) = (load(), ANY.start());
+    let (probes, mut target) = (load(), ANY.start());
     probes.attach(&target.attachment(1)).unwrap();
     target.run("short", 20);
     target.kill();
@@ -156,7 +159,7 @@ fn text_is_clean_after_detach() {
     if !spawner::can_run() {
         return;
     }
-    let (mut probes, target) = (load(), ANY.start());
+    let (probes, target) = (load(), ANY.start());
     probes.attach(&target.attachment(1)).unwrap();
     assert!(!text_is_clean(&target));
     probes.detach(1, Group::Lifecycle).unwrap();
@@ -191,7 +194,7 @@ fn text_is_clean_after_the_observer_is_killed() {
 #[ignore = "run by text_is_clean_after_the_observer_is_killed"]
 fn holder() {
     let pid: u32 = env::var("OBSERVER_TEST_HOLD").unwrap().parse().unwrap();
-    let (mut probes, other) = (load(), ANY.start());
+    let (probes, other) = (load(), ANY.start());
     let target = observer::probe::Attachment { pid, ..other.attachment(1) };
     probes.attach(&target).unwrap();
     drop(other);

@@ -27,7 +27,7 @@ fn every_creation_and_exit_is_counted() {
         return;
     }
     for go in spawner::ALL {
-        let (mut probes, mut target) = (load(), go.start());
+        let (probes, mut target) = (load(), go.start());
         probes.attach(&target.attachment(1)).unwrap();
         target.run("short", MANY);
         target.run("blocked", 200);
@@ -50,7 +50,7 @@ fn coroutines_are_counted() {
     }
     let with_coroutines: Vec<Go> = spawner::ALL.into_iter().filter(|go| go.version != "1.19").collect();
     for go in with_coroutines {
-        let (mut probes, mut target) = (load(), go.start());
+        let (probes, mut target) = (load(), go.start());
         probes.attach(&target.attachment(1)).unwrap();
         target.run("coroutine", 1000);
         let lost = lost(&probes, Loss::DescriptorUnreadable);
@@ -66,7 +66,7 @@ fn processes_of_one_executable_do_not_mix() {
     if !spawner::can_run() {
         return;
     }
-    let (mut probes, mut one, mut two) = (load(), ANY.start(), ANY.start());
+    let (probes, mut one, mut two) = (load(), ANY.start(), ANY.start());
     probes.attach(&one.attachment(1)).unwrap();
     probes.attach(&two.attachment(2)).unwrap();
     one.run("short", 1000);
@@ -83,7 +83,7 @@ fn children_are_not_counted() {
     if !spawner::can_run() {
         return;
     }
-    let (mut probes, mut target) = (load(), ANY.start());
+    let (probes, mut target) = (load(), ANY.start());
     probes.attach(&target.attachment(1)).unwrap();
     target.run("fork", 50);
     target.run("another", 50);
@@ -99,8 +99,8 @@ fn a_full_map_is_counted_as_loss() {
     if !spawner::can_run() {
         return;
     }
-    let (mut probes, mut target) =
-        (Probes::load(&Options { max_callsites_in_kernel: 1 }).unwrap(), ANY.start());
+    let (probes, mut target) =
+        (Probes::load(&Options { max_callsites_in_kernel: 1, ..Options::default() }).unwrap(), ANY.start());
     probes.attach(&target.attachment(1)).unwrap();
     target.run("short", 500);
     target.run("blocked", 70);

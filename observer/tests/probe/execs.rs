@@ -13,7 +13,7 @@ async fn every_exec_is_reported() {
     if !spawner::can_run() {
         return;
     }
-    let mut probes = Probes::load(&Options { max_callsites_in_kernel: 1 }).unwrap();
+    let probes = Probes::load(&Options { max_callsites_in_kernel: 1, ..Options::default() }).unwrap();
     let mut execs = probes.watch_execs().unwrap();
     let mut expected: Vec<u32> = (0..50).map(|_| run_true()).collect();
     let seen = async {
@@ -31,7 +31,7 @@ fn execs_need_a_runtime() {
     if !spawner::can_run() {
         return;
     }
-    let mut probes = Probes::load(&Options { max_callsites_in_kernel: 1 }).unwrap();
+    let probes = Probes::load(&Options { max_callsites_in_kernel: 1, ..Options::default() }).unwrap();
     assert!(probes.watch_execs().is_err());
 }
 

@@ -1,7 +1,7 @@
 //! The features that are said to be there.
 
+use observer::probe::calibrate;
 use observer::probe::features::FEATURES;
-use observer::probe::measure_hit_cost;
 
 use crate::spawner;
 
@@ -23,7 +23,7 @@ fn a_hit_has_a_cost() {
     if !spawner::can_run() {
         return;
     }
-    let cost = measure_hit_cost().unwrap();
+    let cost = calibrate().unwrap().hit_alone;
     println!("one hit costs {cost:?}");
     assert!(!cost.is_zero());
 }

@@ -8,6 +8,9 @@
 mod attach;
 mod counts;
 mod execs;
+mod faults;
 mod features;
+mod sampling;
 mod sites;
 mod spawner;
+mod waits;

@@ -53,6 +53,14 @@ impl Symbols {
         if let Some(coroutine) = self.call("runtime.newcoro.func1", "runtime.newproc1") {
             sites.push(self.site(Probe::CreateCoroutine, coroutine));
         }
+        let waits = [
+            (Probe::Run, "runtime.execute"),
+            (Probe::Ready, "runtime.ready"),
+            (Probe::Park, "runtime.park_m"),
+        ];
+        sites.extend(
+            waits.map(|(probe, function)| self.site(probe, self.after_stack_check(function).unwrap())),
+        );
         sites
     }
 

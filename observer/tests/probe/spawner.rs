@@ -12,18 +12,31 @@ use observer_ebpf::abi::Group;
 
 use crate::sites::Symbols;
 
-/// A version of Go and where `gopc` is in its `struct g`.
+/// A version of Go and where `gopc` and `waitreason` are in its `struct g`.
 #[derive(Clone, Copy)]
 pub(crate) struct Go {
     pub(crate) version: &'static str,
     gopc_offset: u16,
+    waitreason_offset: u16,
+}
+
+const fn go(version: &'static str, gopc_offset: u16, waitreason_offset: u16) -> Go {
+    Go { version, gopc_offset, waitreason_offset }
 }
 
 /// The first version, the newest, and one between with another layout.
-pub(crate) const ALL: [Go; 3] = [
-    Go { version: "1.19", gopc_offset: 296 },
-    Go { version: "1.24", gopc_offset: 288 },
-    Go { version: "1.27", gopc_offset: 288 },
+pub(crate) const ALL: [Go; 3] = [go("1.19", 296, 176), go("1.24", 288, 184), go("1.27", 288, 176)];
+
+/// Every minor version, where code differs from one to the next.
+pub(crate) const EVERY: [Go; 8] = [
+    go("1.19", 296, 176),
+    go("1.21", 280, 176),
+    go("1.22", 280, 176),
+    go("1.23", 288, 184),
+    go("1.24", 288, 184),
+    go("1.25", 280, 176),
+    go("1.26", 288, 176),
+    go("1.27", 288, 176),
 ];
 
 /// For tests whose subject doesn't depend on the version.
@@ -35,7 +48,7 @@ pub(crate) fn can_run() -> bool {
     if !nix::unistd::Uid::effective().is_root() {
         missing.push("root".to_owned());
     }
-    missing.extend(ALL.iter().filter(|go| go.root().is_none()).map(|go| format!("Go {}", go.version)));
+    missing.extend(EVERY.iter().filter(|go| go.root().is_none()).map(|go| format!("Go {}", go.version)));
     if missing.is_empty() {
         return true;
     }
@@ -45,9 +58,28 @@ pub(crate) fn can_run() -> bool {
     false
 }
 
+/// How the program is built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Build {
+    name: &'static str,
+    flags: &'static [&'static str],
+    cgo: bool,
+}
+
+const STATIC: Build = Build { name: "static", flags: &[], cgo: false };
+
+/// Every way of building that changes how a thread finds its goroutine.
+pub(crate) const BUILDS: [Build; 5] = [
+    STATIC,
+    Build { name: "stripped", flags: &["-ldflags=-s -w"], cgo: false },
+    Build { name: "pie", flags: &["-buildmode=pie"], cgo: false },
+    Build { name: "cgo", flags: &[], cgo: true },
+    Build { name: "cgo-pie", flags: &["-buildmode=pie"], cgo: true },
+];
+
 impl Go {
     pub(crate) fn start(self) -> Spawner {
-        let executable = self.build();
+        let executable = self.build(STATIC);
         let mut child =
             Command::new(&executable).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let symbols = Symbols::read(&executable);
@@ -57,7 +89,7 @@ impl Go {
             sites: symbols.sites(),
             child,
             symbols,
-            gopc_offset: self.gopc_offset,
+            go: self,
         };
         // `spawn` returns while the kernel still maps the program: an answer shows that it runs.
         spawner.run("short", 0);
@@ -73,19 +105,21 @@ impl Go {
         roots.into_iter().find(|root| root.join("bin/go").is_file())
     }
 
-    fn build(self) -> PathBuf {
+    /// Builds the program in some way.
+    pub(crate) fn build(self, build: Build) -> PathBuf {
         static BUILDING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let executable = folder.join(format!("spawner-{}", self.version));
+        let executable = folder.join(format!("spawner-{}-{}", self.version, build.name));
         let status = Command::new(self.root().unwrap().join("bin/go"))
             .args(["build", "-o"])
             .arg(&executable)
+            .args(build.flags)
             .arg(".")
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe/spawner"))
             .env("GOTOOLCHAIN", "local")
             .env("GOFLAGS", "")
-            .env("CGO_ENABLED", "0")
+            .env("CGO_ENABLED", if build.cgo { "1" } else { "0" })
             .env("GOCACHE", folder.join("go-build"))
             .env_remove("GOROOT")
             .status()
@@ -100,7 +134,7 @@ pub(crate) struct Spawner {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    gopc_offset: u16,
+    go: Go,
     pub(crate) symbols: Symbols,
     pub(crate) sites: Vec<Site>,
 }
@@ -112,24 +146,36 @@ impl Spawner {
 
     /// Gives a command and waits until it is done.
     pub(crate) fn run(&mut self, command: &str, n: usize) {
+        assert_eq!(self.ask(command, n), "ok", "{command} {n}");
+    }
+
+    /// Gives a command and waits for the answer.
+    pub(crate) fn ask(&mut self, command: &str, n: usize) -> String {
         writeln!(self.input, "{command} {n}").unwrap();
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
-        assert_eq!(line, "ok\n", "{command} {n}");
+        line.trim_end().to_owned()
     }
 
-    /// With all of its sites.
+    /// With all sites where goroutines start and end.
     pub(crate) fn attachment(&self, slot: u64) -> Attachment<'_> {
         self.attachment_at(slot, &self.sites)
     }
 
+    /// With all sites where goroutines park and run.
+    pub(crate) fn waits_attachment(&self, slot: u64) -> Attachment<'_> {
+        Attachment { group: Group::Waits, ..self.attachment(slot) }
+    }
+
+    /// With the group that the first of these sites belongs to.
     pub(crate) fn attachment_at<'a>(&self, slot: u64, sites: &'a [Site]) -> Attachment<'a> {
         Attachment {
             pid: self.pid(),
             slot,
-            gopc_offset: self.gopc_offset,
+            gopc_offset: self.go.gopc_offset,
+            waitreason_offset: self.go.waitreason_offset,
             load_bias: 0,
-            group: Group::Lifecycle,
+            group: sites[0].probe.group(),
             sites,
         }
     }
@@ -144,6 +190,19 @@ impl Spawner {
             .collect();
         named.sort();
         named
+    }
+
+    /// Parks of the program's own callsites: `(created by, entry, parked)`.
+    pub(crate) fn parks(&self, counts: &TargetCounts) -> Vec<(String, String, u64)> {
+        let name = |address| self.symbols.function_at(address).to_owned();
+        let mut parks: Vec<_> = counts
+            .iter()
+            .filter(|(_, counts)| counts.parked > 0)
+            .map(|(&(gopc, entry), counts)| (name(gopc), name(entry), counts.parked))
+            .filter(|(by, ..)| by.starts_with("main."))
+            .collect();
+        parks.sort();
+        parks
     }
 
     pub(crate) fn kill(&mut self) {

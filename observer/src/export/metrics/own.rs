@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::samples::Subject;
 use super::{Identity, Kind, Metric, Samples};
-use crate::model::view::TargetState;
+use crate::model::view::{GroupView, TargetState, TargetView, View};
 
 pub(super) const METRICS: &[Metric] = &[
     Metric {
@@ -32,15 +32,58 @@ pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "observer_probe_drift_goroutines",
         help: "Goroutines by which the probes' count misses the newest snapshot, summed over callsites; 0 \
-               when both agree",
+               when both agree. Absent while probes come and go, because counts are estimates then",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| {
+            for target in &view.targets {
+                if let Some(drift) = target.probes.as_ref().and_then(|probes| probes.drift) {
+                    samples.sum(target, &[], drift as f64);
+                }
+            }
+        },
+    },
+    Metric {
+        name: "observer_probe_coverage_ratio",
+        help: "Share of the last minute in which a group of probes was in the process: lifecycle (starts and ends \
+               of goroutines), waits. Below 1, what they count is scaled. Processes of equal identity: the smallest",
+        kind: Kind::Gauge,
+        identity: Identity::Process,
+        labels: &["probe"],
+        read: |view, samples| {
+            for (target, group) in groups(view) {
+                samples.min(target, &[group.probe], group.coverage);
+            }
+        },
+    },
+    Metric {
+        name: "observer_probe_overhead_ratio",
+        help: "Share of one CPU that probes cost the process, over about half a minute: hits, with what a hit was \
+               measured to cost on this machine, and their coming and going. Processes of equal identity: the \
+               largest",
         kind: Kind::Gauge,
         identity: Identity::Process,
         labels: &[],
         read: |view, samples| {
             for target in &view.targets {
                 if let Some(probes) = &target.probes {
-                    samples.sum(target, &[], probes.drift as f64);
+                    samples.max(target, &[], probes.groups.iter().map(|group| group.overhead).sum());
                 }
+            }
+        },
+    },
+    Metric {
+        name: "observer_probe_state",
+        help: "Go processes by what was decided for a group of probes: trial (its cost is not known yet), on, windows \
+               (it comes and goes, to stay within --overhead-budget), off (it costs so much that it is tried again \
+               after more than a minute)",
+        kind: Kind::Gauge,
+        identity: Identity::Observer,
+        labels: &["probe", "state"],
+        read: |view, samples| {
+            for (_, group) in groups(view) {
+                samples.sum(Subject::OBSERVER, &[group.probe, group.state], 1.0);
             }
         },
     },
@@ -143,6 +186,12 @@ pub(super) const METRICS: &[Metric] = &[
         read: |view, samples| samples.sum(Subject::OBSERVER, &[], view.observer.open_fds as f64),
     },
 ];
+
+fn groups(view: &View) -> impl Iterator<Item = (&TargetView, &GroupView)> {
+    view.targets.iter().flat_map(|target| {
+        target.probes.iter().flat_map(|probes| &probes.groups).map(move |group| (target, group))
+    })
+}
 
 fn counts(counts: &BTreeMap<&'static str, u64>, samples: &mut Samples) {
     for (name, count) in counts {

@@ -120,7 +120,7 @@ pub struct Rendering<W> {
 enum Body {
     Debug2(debug2::Bodies),
     Json(json::Stream),
-    Grouped(Groups, Format),
+    Grouped(Box<Groups>, Format),
 }
 
 impl<W: Write> Rendering<W> {
@@ -136,8 +136,8 @@ impl<W: Write> Rendering<W> {
         let body = match format {
             Format::Debug2 => Body::Debug2(debug2::Bodies::default()),
             Format::Json => Body::Json(json::Stream::default()),
-            Format::Debug1 | Format::Pprof => Body::Grouped(Groups::by_labels(), format),
-            _ => Body::Grouped(Groups::default(), format),
+            Format::Debug1 | Format::Pprof => Body::Grouped(Box::new(Groups::by_labels()), format),
+            _ => Body::Grouped(Box::default(), format),
         };
         Self { subject, names: Names { frames, reasons }, filter, body, out, written: Written::default() }
     }

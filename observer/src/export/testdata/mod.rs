@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::model::view::{
-    CallsiteView, CgroupView, CpuView, Durations, Evidence, Fact, Finding, GoroutinesView, HugePages, Io,
-    Limit, Memory, MemoryEvents, ObserverView, Pids, Pressure, ProbesView, RuntimeView, SeriesView, Severity,
-    Source, Stall, TargetState, TargetView, Throttling, TotalsView, View,
+    CallsiteCpuView, CallsiteView, CgroupView, CpuView, Durations, Evidence, Fact, Finding, GoroutinesView,
+    GroupView, HugePages, Io, Limit, Memory, MemoryEvents, ObserverView, OnCpuView, Pids, Pressure,
+    ProbesView, ReasonWaitsView, RuntimeView, SeriesView, Severity, Source, Stall, TargetState, TargetView,
+    Throttling, TotalsView, View, WaitsView,
 };
+use crate::model::waits::{Wait, Waits};
 pub(crate) use crate::testing::assert_golden;
 
 /// Escape sequence, line break, quotes, backslash, braces, a right-to-left override, HTML.
@@ -86,9 +88,75 @@ fn leaking(pid: u32, live: u64) -> TargetView {
         threads_idle: Some(60),
         ..RuntimeView::default()
     });
-    target.probes = Some(ProbesView { created: 190_100, exited: 6_333, drift: 2 });
+    target.probes = Some(ProbesView {
+        created: 190_100,
+        exited: 6_333,
+        drift: (pid == 4242).then_some(2),
+        estimated: pid != 4242,
+        groups: vec![if pid == 4242 { always_on() } else { in_windows() }],
+    });
+    let on_cpu = |created_by: &str, entry: &str, cores| CallsiteCpuView {
+        created_by: created_by.into(),
+        entry: entry.into(),
+        cores: Some(cores),
+        recent_seconds: 60.0 * cores,
+    };
+    target.on_cpu = Some(OnCpuView {
+        callsites: vec![
+            on_cpu("net/http.(*Server).Serve", "net/http.(*conn).serve", 0.36),
+            on_cpu("runtime", "runtime", 0.12),
+        ],
+    });
+    target.waits = Some(WaitsView {
+        reasons: vec![
+            ReasonWaitsView {
+                reason: "chan send".into(),
+                parks_per_second: 1250.5,
+                blocked_p50_seconds: Some(0.000_131_072),
+                blocked_p99_seconds: Some(f64::INFINITY),
+            },
+            ReasonWaitsView { reason: "select".into(), parks_per_second: 0.25, ..ReasonWaitsView::default() },
+        ],
+        run_queue_p50_seconds: Some(0.000_004_096),
+        run_queue_p99_seconds: Some(0.008_388_608),
+        coverage: 0.0315,
+        longest_seconds: 0.1,
+    });
     target.callsites = vec![leak(live), busy(), folded("main.serve", 3), folded("main.(*pool).grow", 2)];
     target
+}
+
+/// A thousand parks, of which most were short.
+fn wait() -> Wait {
+    let mut wait = Wait { parks: 1000.25, ..Wait::default() };
+    wait.until_run.buckets[0] = 900.5;
+    wait.until_run.buckets[20] = 90.25;
+    wait.until_run.buckets[27] = 1.0;
+    wait.until_run.seconds = 177.125;
+    wait.queued.buckets[3] = 990.75;
+    wait.queued.seconds = 0.006;
+    wait
+}
+
+fn always_on() -> GroupView {
+    GroupView {
+        probe: "lifecycle",
+        state: "on",
+        decision: "always on".into(),
+        coverage: 1.0,
+        overhead: 0.0031,
+        spent_seconds: 1.25,
+    }
+}
+
+fn in_windows() -> GroupView {
+    GroupView {
+        state: "windows",
+        decision: "on for 120 ms every 9.6 s".into(),
+        coverage: 0.0125,
+        overhead: 0.0097,
+        ..always_on()
+    }
 }
 
 /// What the two leaking processes, and some that have ended, created.
@@ -105,6 +173,12 @@ fn totals() -> TotalsView {
         process: target.process,
         series: vec![series(leak(183_742)), series(busy())],
         other: Some((1800, 1790)),
+        cpu_seconds: vec![
+            ("net/http.(*Server).Serve".into(), "net/http.(*conn).serve".into(), 918.5),
+            ("other".into(), "other".into(), 1.25),
+            ("runtime".into(), "runtime".into(), 305.75),
+        ],
+        waits: Waits::from([("chan send".into(), wait()), (HOSTILE.into(), Wait::default())]),
     }
 }
 
@@ -160,6 +234,8 @@ fn target(pid: u32, process: &str) -> TargetView {
         goroutines: None,
         runtime: None,
         probes: None,
+        on_cpu: None,
+        waits: None,
         usable_cpus: Some(8),
         recent: Vec::new(),
         callsites: Vec::new(),

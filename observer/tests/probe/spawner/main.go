@@ -1,10 +1,11 @@
-// Spawner starts goroutines when it is told to on standard input, and says "ok" when that is done:
+// Spawner starts goroutines when it is told to on standard input, and answers when that is done:
 // when every goroutine that a command ends has left the runtime's own count.
 package main
 
 import (
 	"bufio"
 	"fmt"
+	"math/bits"
 	"os"
 	"os/exec"
 	"runtime"
@@ -12,11 +13,15 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 var (
 	running sync.WaitGroup
 	release = make(chan struct{})
+	sleeps  int
+	burning sync.WaitGroup
+	rounds  int
 )
 
 func short() { running.Done() }
@@ -67,13 +72,100 @@ func another(n int) {
 	}
 }
 
+// sleeper parks once in each sleep.
+func sleeper() {
+	for i := 0; i < sleeps; i++ {
+		time.Sleep(time.Microsecond)
+	}
+	running.Done()
+}
+
+//go:noinline
+func spawnSleeper(n int) {
+	sleeps = n
+	running.Add(1)
+	go sleeper()
+	running.Wait()
+}
+
+// receiver waits n times and measures how long, by powers of two from 1.024 µs.
+func receiver(n int, c chan int, buckets *[28]int, done *sync.WaitGroup) {
+	for i := 0; i < n; i++ {
+		before := time.Now()
+		<-c
+		waited := time.Since(before)
+		bucket := bits.Len64(uint64(waited) >> 10)
+		if bucket > 27 {
+			bucket = 27
+		}
+		buckets[bucket]++
+	}
+	done.Done()
+}
+
+// waits makes a receiver wait n times for lengths of time from 0.1 to 12.8 ms, and returns what it measured.
+func waits(n int) string {
+	var buckets [28]int
+	var done sync.WaitGroup
+	c := make(chan int)
+	done.Add(1)
+	go receiver(n, c, &buckets, &done)
+	for i := 0; i < n; i++ {
+		time.Sleep(100 * time.Microsecond << (i % 8))
+		c <- i
+	}
+	done.Wait()
+	return strings.Trim(fmt.Sprint(buckets), "[]")
+}
+
+var sink uint64
+
+//go:noinline
+func spin(rounds int) {
+	x := uint64(rounds)
+	for i := 0; i < rounds; i++ {
+		x = x*6364136223846793005 + 1442695040888963407
+	}
+	if x == 1 {
+		sink = x
+	}
+}
+
+func burnThree() {
+	spin(3 * rounds)
+	burning.Done()
+}
+
+func burnOne() {
+	spin(rounds)
+	burning.Done()
+}
+
+//go:noinline
+func spawnThree() { go burnThree() }
+
+//go:noinline
+func spawnOne() { go burnOne() }
+
+// burn uses about n milliseconds of CPU time, three quarters of it in one goroutine.
+func burn(n int) {
+	const million = 1000000
+	before := time.Now()
+	spin(million)
+	rounds = int(time.Duration(n) * time.Millisecond * million / time.Since(before) / 4)
+	burning.Add(2)
+	spawnThree()
+	spawnOne()
+	burning.Wait()
+}
+
 func settle(goroutines int) {
 	for runtime.NumGoroutine() != goroutines {
 		runtime.Gosched()
 	}
 }
 
-func run(command string, n int) {
+func run(command string, n int) string {
 	before := runtime.NumGoroutine()
 	switch command {
 	case "short":
@@ -87,13 +179,25 @@ func run(command string, n int) {
 	case "coroutine":
 		coroutines(n)
 		settle(before)
+	case "storm":
+		storm()
+	case "calm":
+		calm()
 	case "fork":
 		forked(n)
 	case "another":
 		another(n)
+	case "sleep":
+		spawnSleeper(n)
+		settle(before)
+	case "burn":
+		burn(n)
+	case "wait":
+		return waits(n)
 	default:
 		panic("unknown command: " + command)
 	}
+	return "ok"
 }
 
 func main() {
@@ -104,7 +208,6 @@ func main() {
 		if err != nil {
 			panic(err)
 		}
-		run(words[0], n)
-		fmt.Println("ok")
+		fmt.Println(run(words[0], n))
 	}
 }

@@ -1,0 +1,340 @@
+//! The thread: charges hits to their targets, and does what the governor decides.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use observer_ebpf::abi::Group;
+
+use super::attacher::{self, Job};
+use super::commands::{LastCounts, Message, Readings, TargetReading, Wanted};
+use super::group_name;
+use super::watched::{Failed, Watched, by_callsite, samples};
+use crate::model::estimate::Reading;
+use crate::model::view::GroupView;
+use crate::pipeline::worker::Worker;
+use crate::probe::governor::{Action, Budgets, Costs, Decision, Governor};
+use crate::probe::{self, Probes, TargetCounts};
+
+/// After what pause putting probes into a target is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Costs until they are measured: more than on most machines.
+const GUESS: Costs = Costs {
+    hit_alone: Duration::from_micros(1),
+    hit_crowded: Duration::from_micros(2),
+    cpus: 2,
+    cycle: Duration::from_millis(2),
+};
+
+/// Works until it is told to stop, and takes all probes out then.
+pub(super) fn run(probes: Arc<Probes>, budgets: Budgets, outbox: Sender<Message>, inbox: &Receiver<Message>) {
+    let (jobs, queue) = mpsc::channel();
+    let attacher = {
+        let (probes, done) = (probes.clone(), outbox.clone());
+        spawn("observer-attacher", move || attacher::run(&probes, &queue, &done))
+    };
+    let mut thread = Thread {
+        governor: Governor::new(budgets, GUESS),
+        targets: BTreeMap::new(),
+        probes,
+        jobs,
+        outbox,
+        removers: Vec::new(),
+        worker: Worker::new(),
+        next: Instant::now(),
+    };
+    thread.turn(inbox);
+    thread.stop(attacher);
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.inspect_err(|error| tracing::error!(%error, "can't start a thread")).ok()
+}
+
+struct Thread {
+    governor: Governor,
+    targets: BTreeMap<u64, Watched>,
+    probes: Arc<Probes>,
+    jobs: Sender<Job>,
+    outbox: Sender<Message>,
+    /// Each waits for the kernel to give up the probes of one group.
+    removers: Vec<JoinHandle<()>>,
+    /// Reads targets' memory, which may not answer.
+    worker: Worker,
+    next: Instant,
+}
+
+impl Thread {
+    fn turn(&mut self, inbox: &Receiver<Message>) {
+        loop {
+            match inbox.recv_timeout(self.next.saturating_duration_since(Instant::now())) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(message) => self.handle(message),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // However many messages there are, nobody stays over budget for them.
+            if self.next <= Instant::now() {
+                self.step();
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Admit(wanted) => self.admit(*wanted),
+            Message::Release { slot, answer } => {
+                // Nobody may be waiting any more.
+                answer.send(self.release(slot)).ok();
+            }
+            Message::Read(answer) => {
+                answer.send(self.read()).ok();
+            }
+            Message::Attached { slot, group, result } => self.attached(slot, group, result),
+            Message::Removed { slot, group, removed } => {
+                if let Some(removed) = removed {
+                    self.probes.removed(removed);
+                }
+                if group == Group::Waits {
+                    self.take_waits(slot);
+                }
+                self.removed(slot, group);
+            }
+            Message::Calibrated(costs) => self.governor.recalibrated(costs),
+            Message::Stop => {}
+        }
+    }
+
+    fn admit(&mut self, wanted: Wanted) {
+        let (now, slot) = (Instant::now(), wanted.slot);
+        let target = Watched::new(wanted);
+        for group in target.groups() {
+            self.governor.admit(slot, group, now);
+        }
+        self.targets.insert(slot, target);
+        self.next = now;
+    }
+
+    fn attached(&mut self, slot: u64, group: Group, result: Result<(), probe::ProbeError>) {
+        let (at, raw) = self.counts_of(slot);
+        let Some(target) = self.targets.get_mut(&slot) else {
+            // It was released meanwhile.
+            return self.remove(slot, group);
+        };
+        match result {
+            Ok(()) => {
+                target.attached();
+                let hits = target.new_hits(group, &raw);
+                let busy = target.busy(at);
+                self.governor.entered(slot, group, at);
+                self.governor.charge(slot, group, hits, busy);
+                if group == Group::Lifecycle {
+                    let (counts, own) = (by_callsite(&raw), target.own_count(&mut self.worker));
+                    target.estimate.open(Reading { at, counts: &counts, own });
+                }
+                self.next = self.next.min(at + self.governor.next_step(at));
+            }
+            Err(error) => match target.failed(group, &error) {
+                Failed::Again => self.governor.failed(slot, group, at, PAUSE),
+                Failed::Never => self.governor.refused(slot, group),
+            },
+        }
+    }
+
+    fn removed(&mut self, slot: u64, group: Group) {
+        self.removers.retain(|remover| !remover.is_finished());
+        let (at, raw) = self.counts_of(slot);
+        match self.targets.get_mut(&slot) {
+            Some(target) => {
+                let hits = target.new_hits(group, &raw);
+                let busy = target.busy(at);
+                self.governor.charge(slot, group, hits, busy);
+                self.governor.left(slot, group, at);
+            }
+            // What was counted since it was released is nobody's.
+            None => self.forget(slot),
+        }
+    }
+
+    /// Takes what a window measured; of a target that was released it is nobody's.
+    fn take_waits(&mut self, slot: u64) {
+        match self.probes.take_waits(slot) {
+            Ok(waits) => {
+                if let Some(target) = self.targets.get_mut(&slot) {
+                    target.close_waits(Instant::now(), &waits);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "waits of a window are lost"),
+        }
+    }
+
+    /// Charges what happened since the last step, and does what follows.
+    fn step(&mut self) {
+        let counts = self.probes.counts().unwrap_or_else(|error| {
+            tracing::debug!(%error, "probe counts can't be read");
+            probe::Counts::default()
+        });
+        let now = Instant::now();
+        for (slot, raw) in &counts {
+            let Some(target) = self.targets.get_mut(slot) else { continue };
+            let groups = target.groups();
+            let busy = target.busy(now);
+            for group in groups {
+                self.governor.charge(*slot, group, target.new_hits(group, raw), busy);
+            }
+        }
+        for action in self.governor.step(now) {
+            match action {
+                Action::Attach { slot, group } => self.attach(slot, group),
+                Action::Detach { slot, group } => {
+                    if group == Group::Lifecycle {
+                        self.close(slot, counts.get(&slot), now);
+                    }
+                    self.remove(slot, group);
+                }
+            }
+        }
+        self.log_decisions(now);
+        self.next = now + self.governor.next_step(now);
+    }
+
+    /// From now on probes are missing in a target.
+    fn close(&mut self, slot: u64, raw: Option<&TargetCounts>, at: Instant) {
+        let Some(target) = self.targets.get_mut(&slot) else { return };
+        let counts = raw.map(by_callsite).unwrap_or_default();
+        let own = target.own_count(&mut self.worker);
+        target.estimate.close(Reading { at, counts: &counts, own });
+    }
+
+    fn attach(&mut self, slot: u64, group: Group) {
+        let Some(target) = self.targets.get(&slot) else { return };
+        // It fails only while the observer ends.
+        self.jobs.send(Job { target: target.wanted.clone(), group }).ok();
+    }
+
+    /// Takes a group out of a target, on a thread of its own: the kernel takes its time.
+    fn remove(&mut self, slot: u64, group: Group) {
+        let Some(removal) = self.probes.remove(slot, group) else { return };
+        let outbox = self.outbox.clone();
+        let remover = spawn("observer-remover", move || {
+            let removed = Some(removal.finish());
+            outbox.send(Message::Removed { slot, group, removed }).ok();
+        });
+        match remover {
+            Some(remover) => self.removers.push(remover),
+            // Without a thread it was dropped here, and so removed.
+            None => self.outbox.send(Message::Removed { slot, group, removed: None }).unwrap_or_default(),
+        }
+    }
+
+    fn release(&mut self, slot: u64) -> Option<LastCounts> {
+        let (at, raw) = self.counts_of(slot);
+        self.governor.release(slot);
+        let mut target = self.targets.remove(&slot)?;
+        let counts = by_callsite(&raw);
+        // It has ended, or another program runs there: its own count can't be read any more.
+        let last = target.estimate.read(Reading { at, counts: &counts, own: None });
+        let before = self.removers.len();
+        for group in Group::ALL {
+            self.remove(slot, group);
+        }
+        if self.removers.len() == before {
+            self.forget(slot);
+        }
+        Some(LastCounts { counts: last, samples: samples(&raw), waits: target.take_waits() })
+    }
+
+    fn forget(&self, slot: u64) {
+        if let Err(error) = self.probes.forget(slot) {
+            tracing::debug!(%error, "counts of a target that has ended stay in the kernel");
+        }
+    }
+
+    fn read(&mut self) -> Readings {
+        let Ok(counts) = self.probes.counts() else { return Readings::default() };
+        let (at, none) = (Instant::now(), TargetCounts::default());
+        let mut readings = Readings {
+            samples: counts.iter().map(|(slot, counts)| (*slot, samples(counts))).collect(),
+            ..Readings::default()
+        };
+        let waits = self.probes.waits().unwrap_or_default();
+        for (slot, target) in &mut self.targets {
+            if let Some(waits) = waits.get(slot) {
+                target.read_waits(at, waits);
+            }
+            let raw = by_callsite(counts.get(slot).unwrap_or(&none));
+            let own = target.estimate.is_gap().then(|| target.own_count(&mut self.worker)).flatten();
+            let counts = target.estimate.read(Reading { at, counts: &raw, own });
+            let reading = TargetReading {
+                outcome: target.outcome.clone(),
+                counts: target.estimate.has_begun().then_some(counts),
+                unbroken: target.estimate.unbroken(),
+                exact: target.estimate.is_exact(),
+                groups: target
+                    .groups()
+                    .filter_map(|group| group_view(&self.governor, target, group, at))
+                    .collect(),
+                waits: target.take_waits(),
+            };
+            readings.targets.insert(*slot, reading);
+        }
+        readings
+    }
+
+    fn log_decisions(&mut self, now: Instant) {
+        for (slot, target) in &mut self.targets {
+            for group in target.groups() {
+                let Some(decision) = self.governor.decision(*slot, group, now) else { continue };
+                if target.logged.insert(group, decision.name()) == Some(decision.name()) {
+                    continue;
+                }
+                let (pid, probes) = (target.wanted.identity.pid, group_name(group));
+                match decision {
+                    Decision::Trial | Decision::On => tracing::debug!(pid, probes, "probes are {decision}"),
+                    _ => tracing::info!(pid, probes, "probes are {decision}, to stay within the budget"),
+                }
+            }
+        }
+    }
+
+    /// What the kernel has counted of one target, and when.
+    fn counts_of(&self, slot: u64) -> (Instant, TargetCounts) {
+        let counts = self.probes.counts().ok().and_then(|mut counts| counts.remove(&slot));
+        (Instant::now(), counts.unwrap_or_default())
+    }
+
+    /// Takes all probes out, and waits until the kernel has.
+    fn stop(mut self, attacher: Option<JoinHandle<()>>) {
+        let slots: Vec<u64> = self.targets.keys().copied().collect();
+        // No more jobs: the attacher ends, with what it had begun.
+        drop(std::mem::replace(&mut self.jobs, mpsc::channel().0));
+        if let Some(attacher) = attacher {
+            attacher.join().ok();
+        }
+        for slot in slots {
+            for group in Group::ALL {
+                self.remove(slot, group);
+            }
+        }
+        for remover in self.removers {
+            remover.join().ok();
+        }
+    }
+}
+
+fn group_view(governor: &Governor, target: &Watched, group: Group, now: Instant) -> Option<GroupView> {
+    let decision = governor.decision(target.wanted.slot, group, now)?;
+    Some(GroupView {
+        probe: group_name(group),
+        state: decision.name(),
+        decision: decision.to_string().into(),
+        coverage: match group {
+            Group::Lifecycle => target.estimate.coverage(now),
+            Group::Waits => target.waits_coverage(now),
+        },
+        overhead: governor.overhead(target.wanted.slot, group),
+        spent_seconds: governor.spent(target.wanted.slot, group),
+    })
+}
