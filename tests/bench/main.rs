@@ -2,9 +2,12 @@
 //! that alternate, so that a noisy machine disturbs both sides alike.
 #![allow(clippy::print_stdout, reason = "the table is the program's output")]
 
+mod accuracy;
+mod faults;
 mod idle;
 mod inspect;
 mod kernel;
+mod overhead;
 mod probe_cost;
 mod report;
 mod snapshot;
@@ -31,11 +34,14 @@ struct Args {
 type Bench = fn(&mut Report, bool) -> Result<()>;
 
 /// `inspect` comes first: a child's peak memory is at least its parent's when it was started.
-const NAMES: [(&str, Bench); 4] = [
+const NAMES: [(&str, Bench); 7] = [
     ("inspect", inspect::run),
     ("probe-cost", probe_cost::run),
     ("snapshot", snapshot::run),
     ("idle", idle::run),
+    ("overhead", overhead::run),
+    ("accuracy", accuracy::run),
+    ("faults", faults::run),
 ];
 
 fn main() -> Result<()> {
