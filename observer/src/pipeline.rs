@@ -4,6 +4,7 @@
 
 pub mod daemon;
 pub mod executables;
+pub mod filter;
 mod own;
 mod placement;
 mod prober;
@@ -16,19 +17,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use executables::{Executables, Known, Recognised};
+use filter::Filter;
 use own::Own;
-use placement::Placement;
+use placement::{Place, Placement};
 use prober::{Outcome, Prober, Readings as ProbeReadings, TargetReading, Wanted};
 use target::{Probing, Target};
 use worker::{Failure, Worker};
 
+use crate::container::NameOptions;
 use crate::diagnose::{self, Thresholds};
 use crate::discover::environment::Environment;
 use crate::discover::exe::Contents;
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Probed, Readings};
 use crate::model::ledger::Ledger;
-use crate::model::view::{TargetState, TargetView, View};
+use crate::model::view::{ObserverView, TargetState, TargetView, View};
 use crate::probe::ExecWatch;
 use crate::probe::governor::Budgets;
 use crate::snapshot::reader::Snapshot;
@@ -40,18 +43,26 @@ pub struct Options {
     pub only: Option<u32>,
     /// Whether to put probes into targets.
     pub probes: bool,
+    /// How often each CPU's clock looks which goroutine runs, per second; 0 = never. Needs `probes`.
+    pub cpu_sampling_hz: u32,
     /// What probes may cost.
     pub budgets: Budgets,
     /// How long a process must live before probes are put into it: most processes don't.
     pub settle: Duration,
     /// Callsites per target with metric series of their own.
     pub max_callsites: usize,
+    /// The same for all targets together.
+    pub max_callsites_node: usize,
     /// How long one target's snapshot may take.
     pub patience: Duration,
     /// Whether to find out which features of the kernel can be used, for the view.
     pub features: bool,
     /// From which numbers on something is a finding.
     pub thresholds: Thresholds,
+    /// Whether and where to ask for the names of containers.
+    pub names: NameOptions,
+    /// Which processes to observe.
+    pub filter: Filter,
 }
 
 impl Default for Options {
@@ -59,12 +70,16 @@ impl Default for Options {
         Self {
             only: None,
             probes: true,
+            cpu_sampling_hz: 49,
             budgets: Budgets::default(),
             settle: Duration::from_secs(1),
             max_callsites: 50,
+            max_callsites_node: 5000,
             patience: Duration::from_secs(2),
             features: false,
             thresholds: Thresholds::default(),
+            names: NameOptions::default(),
+            filter: Filter::default(),
         }
     }
 }
@@ -94,10 +109,10 @@ impl Pipeline {
         Self {
             worker: Worker::new(),
             executables: Executables::default(),
-            prober: Prober::new(options.probes, options.budgets),
-            placement: Placement::new(),
+            prober: Prober::new(options.probes, options.budgets, options.cpu_sampling_hz),
+            placement: Placement::new(options.names.clone()),
             own: Own::new(options.features),
-            ledger: Ledger::new(options.max_callsites),
+            ledger: Ledger::new(options.max_callsites, options.max_callsites_node),
             seen: HashMap::new(),
             again: HashSet::new(),
             targets: BTreeMap::new(),
@@ -140,6 +155,11 @@ impl Pipeline {
         for pid in gone {
             self.forget(pid);
         }
+    }
+
+    /// Waits for the names of containers that were found, but no longer than `patience`.
+    pub fn await_names(&self, patience: Duration) {
+        self.placement.await_names(patience);
     }
 
     /// Looks at one process: it may be new, another one than before, or gone.
@@ -194,10 +214,10 @@ impl Pipeline {
 
     fn forget(&mut self, pid: u32) {
         self.seen.remove(&pid);
-        if let Some(target) = self.targets.remove(&pid) {
+        if let Some(mut target) = self.targets.remove(&pid) {
             tracing::debug!(pid, process = %target.workload.process, "target has ended");
             let last = self.prober.release(target.slot);
-            target.close(&last, &mut self.ledger);
+            target.close(last, self.prober.hz(), &mut self.ledger);
         }
     }
 
@@ -234,7 +254,7 @@ impl Pipeline {
 
     fn admit(&mut self, identity: Identity, answer: &Recognised) {
         let slot = self.next_slot;
-        let target = match answer {
+        let mut target = match answer {
             Recognised::Foreign => return,
             Recognised::Refused { version: None, .. } if self.options.only.is_none() => return,
             Recognised::Refused { version, reason } => {
@@ -250,6 +270,8 @@ impl Pipeline {
             }
         };
         self.next_slot += 1;
+        // Names are asked for at once, to be there with the first tick.
+        place(&mut target, &mut self.placement, &self.options.filter);
         tracing::debug!(pid = identity.pid, process = %target.workload.process, go = target.go_version.as_deref(), "new target");
         self.targets.insert(identity.pid, target);
     }
@@ -259,6 +281,12 @@ impl Pipeline {
         let now = Instant::now();
         for target in self.targets.values_mut() {
             let Some(executable) = &target.executable else { continue };
+            if target.wanted != Some(true) {
+                continue;
+            }
+            if !std::mem::replace(&mut target.sampled, true) {
+                self.prober.sample(target);
+            }
             if !matches!(target.probing, Probing::Due(at) if at <= now) {
                 continue;
             }
@@ -282,10 +310,34 @@ impl Pipeline {
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         let due = |target: &Target| match target.probing {
-            Probing::Due(at) => Some(at),
+            Probing::Due(at) if target.wanted == Some(true) => Some(at),
             _ => None,
         };
         self.targets.values().filter_map(due).min()
+    }
+
+    /// Where the targets of this tick are. Those that aren't wanted have no probes and no place, nor have
+    /// those whose names are awaited: series must not change their labels.
+    fn place_targets(&mut self) -> BTreeMap<u32, Place> {
+        self.placement.begin();
+        let mut places = BTreeMap::new();
+        for (pid, target) in &mut self.targets {
+            let place = place(target, &mut self.placement, &self.options.filter);
+            match target.wanted {
+                Some(true) if place.named => _ = places.insert(*pid, place),
+                Some(false) if target.sampled => {
+                    // Its name came late, and is one that isn't wanted.
+                    let last = self.prober.release(target.slot);
+                    target.close(last, self.prober.hz(), &mut self.ledger);
+                    target.sampled = false;
+                    if target.probing == Probing::Admitted {
+                        target.probing = Probing::Due(Instant::now());
+                    }
+                }
+                _ => {}
+            }
+        }
+        places
     }
 
     /// Takes one snapshot of every target and reads every cgroup.
@@ -295,8 +347,9 @@ impl Pipeline {
         }
         let now = Instant::now();
         let interval = self.last_tick.replace(now).map(|last| now - last);
-        let before = self.prober.read();
-        let pids: Vec<u32> = self.targets.keys().copied().collect();
+        let mut before = self.prober.read();
+        let places = self.place_targets();
+        let pids: Vec<u32> = places.keys().copied().collect();
         let mut snapshots = HashMap::new();
         for pid in pids {
             let Some(target) = self.targets.get_mut(&pid) else { continue };
@@ -321,24 +374,38 @@ impl Pipeline {
                 }
             }
         }
-        let after = self.prober.read();
+        let mut after = self.prober.read();
         self.note_outcomes(&after);
-        self.placement.begin();
-        let mut views = Vec::new();
         for target in self.targets.values_mut() {
-            let digest = match snapshots.remove(&target.identity.pid) {
+            target.keep_waits(before.take_waits(target.slot));
+            target.keep_waits(after.take_waits(target.slot));
+        }
+        let mut views = Vec::new();
+        for (pid, place) in &places {
+            let Some(target) = self.targets.get_mut(pid) else { continue };
+            let digest = match snapshots.remove(pid) {
                 Some(Ok(snapshot)) => {
                     Ok(digest(target, &mut self.worker, &self.options, &snapshot, &before, &after))
                 }
                 Some(Err(reason)) => Err(Some(reason)),
                 None => Err(None),
             };
-            views.push(target_view(target, digest, &mut self.placement, &mut self.ledger));
+            let mut view = target_view(target, digest, place, &mut self.placement, &mut self.ledger);
+            // Without names, of a snapshot, it is all booked with the next one.
+            if let Some(samples) = after.samples(target.slot).filter(|_| view.goroutines.is_some()) {
+                let (on_cpu, used) =
+                    target.on_cpu.digest(Instant::now(), samples, &target.names, self.prober.hz());
+                target.book_cpu(&used, &mut self.ledger);
+                view.on_cpu = Some(on_cpu);
+            }
+            view.waits = target.book_waits(&mut self.ledger);
+            views.push(view);
         }
+        let lookups = self.placement.lookups();
         let mut view = View {
             taken_at: SystemTime::now(),
             interval,
-            observer: self.own.view(&self.prober, &views),
+            observer: ObserverView { container_lookups: lookups, ..self.own.view(&self.prober, &views) },
             targets: views,
             cgroups: self.placement.finish(),
             totals: self.ledger.totals(now),
@@ -363,6 +430,14 @@ impl Pipeline {
     }
 }
 
+/// Notes who a target belongs to, and whether it is to be observed.
+fn place(target: &mut Target, placement: &mut Placement, filter: &Filter) -> Place {
+    let place = placement.find(target.identity.pid);
+    target.workload.owner = place.owner.clone();
+    target.wanted = filter.wants(&target.workload, place.named);
+    place
+}
+
 /// A target's part of this tick.
 fn digest(
     target: &mut Target,
@@ -373,7 +448,15 @@ fn digest(
     after: &ProbeReadings,
 ) -> Digest {
     let probed = before.of(target.slot).zip(after.of(target.slot)).and_then(probed);
-    target.learn_names(worker, options.patience, snapshot, probed.as_ref().map(|probed| probed.after));
+    let samples = after.samples(target.slot);
+    target.learn_names(
+        worker,
+        options.patience,
+        snapshot,
+        probed.as_ref().map(|probed| probed.after),
+        samples,
+    );
+    target.learn_reasons(&snapshot.reasons);
     target.history.digest(&Readings {
         snapshot,
         probed,
@@ -396,11 +479,10 @@ fn probed<'a>((before, after): (&'a TargetReading, &'a TargetReading)) -> Option
 fn target_view(
     target: &mut Target,
     digest: Result<Digest, Option<Arc<str>>>,
+    place: &Place,
     placement: &mut Placement,
     ledger: &mut Ledger,
 ) -> TargetView {
-    let place = placement.of(target.identity.pid);
-    target.workload.owner = place.owner;
     let (state, reason) = match (&digest, &target.probing) {
         (Err(reason), _) => (TargetState::Unreadable, reason.clone()),
         (Ok(_), Probing::Refused(reason)) => (TargetState::SnapshotOnly, Some(reason.clone())),
@@ -412,8 +494,11 @@ fn target_view(
         process: target.workload.process.clone(),
         exe: target.exe.clone(),
         owner: target.workload.owner.clone(),
-        cgroup_path: place.path,
-        cgroup: place.index,
+        cgroup_path: place.path.clone(),
+        cgroup: placement.read(place),
+        container_id: place.group.container.as_ref().map(|container| container.id.clone()),
+        slice: place.group.slice.clone(),
+        inner_pid: target.inner_pid,
         go_version: target.go_version.clone(),
         state,
         reason,
@@ -422,6 +507,8 @@ fn target_view(
         goroutines: None,
         runtime: None,
         probes: None,
+        on_cpu: None,
+        waits: None,
         callsites: Vec::new(),
     };
     if let Ok(mut digest) = digest {

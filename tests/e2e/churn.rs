@@ -40,9 +40,9 @@ fn exact(go: Go) -> Result<()> {
         let seen = seen.with_context(|| format!("{site} is missing in {line}"))?;
         ensure!(
             number(seen, "created_total")? == number(site, "created")?,
-            "program {site}, observer {seen}"
+            "program {site}, observer {line}"
         );
-        ensure!(number(seen, "exited_total")? == number(site, "ended")?, "program {site}, observer {seen}");
+        ensure!(number(seen, "exited_total")? == number(site, "ended")?, "program {site}, observer {line}");
         ensure!(number(seen, "live")? == 0, "none is left: {seen}");
     }
     ensure!(number(&line["probes"], "drift")? == 0, "drift: {}", line["probes"]);

@@ -7,6 +7,7 @@ use observer_tests::fixture::Fixture;
 use observer_tests::gate::{Need, have, root};
 use observer_tests::go::Go;
 use observer_tests::observer::{Ran, run};
+use observer_tests::wait;
 use serde_json::Value;
 use std::process::Command;
 
@@ -16,7 +17,7 @@ fn incident(name: &str) -> Result<Fixture> {
 }
 
 /// Runs the doctor on a process for some seconds. A fixture is young: what grows in it counts from 2 s on.
-fn doctor(pid: u32, seconds: u32, more: &[&str]) -> Result<Ran> {
+pub(crate) fn doctor(pid: u32, seconds: u32, more: &[&str]) -> Result<Ran> {
     let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
     let args =
         ["doctor", &pid, "--duration", &duration, "--output", "json", "--threshold", "start_up_seconds=2"];
@@ -24,7 +25,7 @@ fn doctor(pid: u32, seconds: u32, more: &[&str]) -> Result<Ran> {
 }
 
 /// The findings, after checking that the exit status says whether there are any.
-fn findings(ran: &Ran) -> Result<Vec<Value>> {
+pub(crate) fn findings(ran: &Ran) -> Result<Vec<Value>> {
     let report: Value = serde_json::from_str(&ran.stdout).with_context(|| format!("not JSON: {ran:?}"))?;
     let findings = report["findings"].as_array().context("no findings")?.clone();
     let expected = i32::from(!findings.is_empty());
@@ -33,7 +34,7 @@ fn findings(ran: &Ran) -> Result<Vec<Value>> {
 }
 
 /// The only finding of a rule.
-fn finding<'a>(findings: &'a [Value], rule: &str) -> Result<&'a Value> {
+pub(crate) fn finding<'a>(findings: &'a [Value], rule: &str) -> Result<&'a Value> {
     findings
         .iter()
         .find(|finding| finding["rule"] == rule)
@@ -112,8 +113,7 @@ fn a_refused_fork() -> Result<()> {
     let group = Child::create("pids")?;
     let mut threads = incident("threads")?;
     group.add(threads.pid())?;
-    let tasks: u64 = group.read("pids.current")?.trim().parse()?;
-    ensure!(tasks > 70, "the fixture holds {tasks} threads");
+    let tasks = settled_threads(&group)?;
     group.write("pids.max", &(tasks + 8).to_string())?;
     let near = findings(&doctor(threads.pid(), 3, &[])?)?;
     let found = &finding(&near, "pids-near-limit")?["evidence"];
@@ -127,6 +127,11 @@ fn a_refused_fork() -> Result<()> {
     let found = &finding(&refused, "forks-refused")?["evidence"];
     assert_eq!(found["forks_refused"].as_u64(), Some(group.stat("pids.events", "max")?));
     Ok(())
+}
+
+/// Waits until the incident `threads` holds all its threads; returns how many tasks its group has then.
+pub(crate) fn settled_threads(group: &Child) -> Result<u64> {
+    wait::until("70 threads", || Ok(Some(group.number("pids.current")?).filter(|tasks| *tasks > 70)))
 }
 
 /// Runnable goroutines that wait for a GOMAXPROCS below the CPUs are found, with who set it.

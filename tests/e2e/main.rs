@@ -3,13 +3,18 @@
 
 mod budget;
 mod churn;
+mod cluster;
 mod counts;
+mod dashboards;
 mod doctor;
 mod fixtures;
+mod guest;
 mod hostile;
 mod inspect;
 mod lifecycle;
+mod manifests;
 mod namespaces;
+mod rules;
 mod serve;
 mod source;
 mod support;

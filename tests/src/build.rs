@@ -2,6 +2,7 @@
 
 use crate::cache;
 use crate::go::{Go, Toolchain};
+use crate::prebuilt;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
@@ -73,11 +74,14 @@ pub(crate) struct Recipe<'a> {
     pub(crate) hash: u64,
 }
 
-/// Builds `fixtures/NAME`, or returns what an earlier test built.
+/// Builds `fixtures/NAME`, or returns what an earlier test or the host of this guest built.
 ///
 /// # Errors
 /// When the toolchain is missing or the build fails.
 pub fn build(fixture: &str, go: Go, variant: Variant) -> Result<PathBuf> {
+    if let Some(path) = prebuilt::find(fixture, go, variant)? {
+        return Ok(path);
+    }
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let hash = hash(&[&sources.join("go.mod"), &sources.join("internal"), &sources.join(fixture)])?;
     let recipe = Recipe { fixture, toolchain: &go.toolchain()?, variant, hash };

@@ -32,10 +32,21 @@ impl Child {
         Self::create_below(self.root.clone(), &self.path)
     }
 
+    /// Makes a group of that name below this one.
+    ///
+    /// # Errors
+    /// When groups may not be made.
+    pub fn named(&self, name: &str) -> Result<Self> {
+        Self::make(self.root.clone(), self.path.join(name))
+    }
+
     fn create_below(root: PathBuf, parent: &Path) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("observer-test-{}-{number}", process::id()));
+        Self::make(root, parent.join(format!("observer-test-{}-{number}", process::id())))
+    }
+
+    fn make(root: PathBuf, path: PathBuf) -> Result<Self> {
         fs::create_dir(&path).with_context(|| format!("cannot make the cgroup {}", path.display()))?;
         Ok(Self { root, path })
     }
@@ -69,6 +80,15 @@ impl Child {
         fs::read_to_string(self.path.join(file)).with_context(|| format!("cannot read {file}"))
     }
 
+    /// Reads a file of the group that holds one number.
+    ///
+    /// # Errors
+    /// When it isn't there, or holds something else.
+    pub fn number(&self, file: &str) -> Result<u64> {
+        let text = self.read(file)?;
+        text.trim().parse().with_context(|| format!("{file} is {text:?}"))
+    }
+
     /// Reads the number behind a key, from a file such as `cpu.stat`.
     ///
     /// # Errors
@@ -77,6 +97,16 @@ impl Child {
         let text = self.read(file)?;
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         Ok(line.with_context(|| format!("no {key} in {file}"))?.trim().parse()?)
+    }
+
+    /// Gives controllers to the groups below (v2), which only a group without processes may do.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delegate(&self, controllers: &[&str]) -> Result<()> {
+        controllers
+            .iter()
+            .try_for_each(|controller| self.write("cgroup.subtree_control", &format!("+{controller}")))
     }
 
     /// Moves a process into the group.
@@ -111,7 +141,7 @@ impl Drop for Child {
 }
 
 /// Where a v1 controller, or the v2 hierarchy that has it, is mounted.
-fn mount_of(controller: &str) -> Option<PathBuf> {
+pub(crate) fn mount_of(controller: &str) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {
         let words: Vec<_> = line.split(' ').collect();

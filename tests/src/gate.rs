@@ -16,6 +16,8 @@ pub enum Need {
     Compiler,
     /// A cgroup controller below which child groups may be made.
     Controller(&'static str),
+    /// An observer that runs without a dynamic loader, as `cargo xtask build` makes it.
+    StaticObserver,
     /// A command.
     Command(&'static str),
 }
@@ -28,6 +30,7 @@ impl Need {
             Self::Promtool => missing_command("promtool"),
             Self::Compiler => missing_command("gcc"),
             Self::Controller(name) => cgroup::Child::create(name).err().map(|error| format!("{error:#}")),
+            Self::StaticObserver => crate::observer::is_static().err().map(|error| format!("{error:#}")),
             Self::Command(name) => missing_command(name),
         }
     }

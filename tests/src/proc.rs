@@ -112,3 +112,19 @@ pub fn status_bytes(pid: u32, name: &str) -> Result<u64> {
     let kilobytes = line.and_then(|text| text.split_whitespace().next()).context("not in status")?;
     Ok(kilobytes.parse::<u64>()? * 1024)
 }
+
+/// A block device of 16 MiB that isn't in use: its file, and its numbers as `io.max` wants them.
+///
+/// # Errors
+/// When there is no free loop device.
+pub fn loop_device() -> Result<(String, String)> {
+    let image = tempfile::Builder::new().prefix("disk").tempfile()?.into_temp_path();
+    File::create(&image)?.set_len(16 << 20)?;
+    let free = Command::new("losetup").arg("-f").output()?;
+    let device = String::from_utf8(free.stdout)?.trim().to_owned();
+    let status = Command::new("losetup").arg(&device).arg(&image).status()?;
+    ensure!(status.success(), "losetup {device} failed");
+    let name = device.rsplit('/').next().unwrap_or_default();
+    let number = fs::read_to_string(format!("/sys/block/{name}/dev"))?.trim().to_owned();
+    Ok((device, number))
+}

@@ -1,15 +1,15 @@
 //! A running `observer serve`, and a small HTTP client for it.
 
 use crate::cache;
+use crate::http::{self, Response};
 use crate::lines::Lines;
 use crate::metrics::Samples;
 use crate::observer::{Guard, command};
-use crate::wait::{self, DEADLINE};
+use crate::wait;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::{Command, ExitStatus, Stdio};
 
 /// Held by tests that attach probes to every process of the machine, or that look at a target's code.
@@ -27,17 +27,6 @@ impl Machine {
         file.lock()?;
         Ok(Self(file))
     }
-}
-
-/// An HTTP answer.
-#[derive(Debug)]
-pub struct Response {
-    /// Status code.
-    pub status: u16,
-    /// Header lines as they came.
-    pub head: String,
-    /// Body.
-    pub body: String,
 }
 
 /// A running server; it ends with this value.
@@ -111,14 +100,7 @@ impl Serve {
     /// # Errors
     /// When no whole answer comes within the deadline.
     pub fn request(&self, request: &str) -> Result<Response> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        stream.write_all(request.as_bytes())?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let status = head.split(' ').nth(1).context("no status")?.parse()?;
-        Ok(Response { status, head: head.to_owned(), body: body.to_owned() })
+        http::request(&self.address, request)
     }
 
     /// The current metrics.

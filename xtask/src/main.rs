@@ -12,11 +12,14 @@ mod build;
 mod demo;
 mod go;
 mod layouts;
+mod pack;
 mod process;
-mod promtool;
+mod python;
 mod run;
 mod setup;
 mod test;
+mod tools;
+mod vm;
 // One definition of what a BPF toolchain is, shared with the build script that needs it.
 #[path = "../../observer/build/toolchain.rs"]
 mod toolchain;
@@ -34,6 +37,8 @@ enum Command {
     Setup(setup::Args),
     /// Set up and build the release binary
     Build,
+    /// Set up, build, and write a container image
+    Image(pack::Args),
     /// Set up, build, and start `observer serve`
     Run(run::Args),
     /// Set up, build, and run every check and test
@@ -41,7 +46,9 @@ enum Command {
     /// Set up, build, and measure speed and size
     Bench(bench::Args),
     /// Start a leaking Go service and show `observer attach` on it
-    Demo,
+    Demo(demo::Args),
+    /// Run end-to-end tests inside other kernels, with cgroup v2
+    Vm(vm::Args),
     /// Measure the Go runtime's structs and write the layout table
     Layouts(layouts::Args),
 }
@@ -50,10 +57,12 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Build => build::run().map(drop),
+        Command::Image(args) => pack::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::Demo => demo::run(),
+        Command::Demo(args) => demo::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Layouts(args) => layouts::run(&args),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };

@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use anyhow::{Context, Error, Result, bail};
 
 use crate::go::Release;
-use crate::{bpf, promtool, toolchain};
+use crate::tools::{TOOLS, Tool};
+use crate::{bpf, toolchain, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -31,8 +32,9 @@ pub(crate) struct Missing {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let releases = if args.go.is_empty() { Release::all() } else { &args.go };
     let _lock = lock()?;
-    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker), promtool::ensure()]
+    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker), vm::ensure_emulator()]
         .into_iter()
+        .chain(TOOLS.iter().map(Tool::ensure))
         .chain(releases.iter().map(|release| release.ensure()))
         .filter_map(Result::err)
         .collect();
@@ -64,9 +66,17 @@ pub(crate) fn go(releases: &[Release]) -> Result<bool> {
 pub(crate) fn tests() -> Result<bool> {
     let go = go(Release::all())?;
     let _lock = lock()?;
-    let promtool = promtool::ensure();
-    report(promtool.as_ref().err());
-    Ok(go && promtool.is_ok())
+    let missing: Vec<Missing> = TOOLS.iter().filter_map(|tool| tool.ensure().err()).collect();
+    report(&missing);
+    Ok(go && missing.is_empty())
+}
+
+/// The emulator for guests; whether it is there.
+pub(crate) fn emulator() -> Result<bool> {
+    let _lock = lock()?;
+    let emulator = vm::ensure_emulator();
+    report(emulator.as_ref().err());
+    Ok(emulator.is_ok())
 }
 
 fn report<'a>(missing: impl IntoIterator<Item = &'a Missing>) {

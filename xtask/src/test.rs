@@ -1,13 +1,14 @@
 //! `cargo xtask test`: every check and test.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo};
-use crate::{build, setup, toolchain};
+use crate::{build, setup, toolchain, tools, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -32,21 +33,36 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     process::run(&mut tests(&["--workspace", "--exclude=observer-tests"]))?;
     let mut end_to_end = tests(&["--package=observer-tests"]);
-    end_to_end.env("OBSERVER_BIN", binary).env("OBSERVER_CACHE", toolchain::cache()).env("PATH", path()?);
+    end_to_end.env("OBSERVER_BIN", &binary).env("OBSERVER_CACHE", toolchain::cache()).env("PATH", path()?);
     if strict {
         // What needs root or BPF fails where it would be skipped.
         end_to_end.env("OBSERVER_REQUIRE", "1");
     }
     process::run(&mut end_to_end)?;
+    if args.filter.is_none() {
+        guests(&binary, strict)?;
+    }
     let what = if args.filter.is_some() { "tests that match" } else { "checks and tests" };
     println!("all {what} passed in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// Tests inside other kernels, where there is an emulator.
+fn guests(binary: &Path, strict: bool) -> Result<()> {
+    if setup::emulator()? {
+        return vm::usual(binary);
+    }
+    if strict {
+        bail!("the tests inside other kernels need an emulator");
+    }
+    println!("skipped: the tests inside other kernels, for lack of an emulator");
     Ok(())
 }
 
 /// `PATH`, and behind it the tools that the set-up fetched.
 fn path() -> Result<OsString> {
     let own = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&own).chain([toolchain::cache().join("bin")]);
+    let folders = std::env::split_paths(&own).chain([tools::folder()]);
     Ok(std::env::join_paths(folders)?)
 }
 

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::output::{self, Format};
-use super::pid;
+use super::{names, pid};
 use crate::export::{json, text};
 use crate::model::view::View;
 use crate::pipeline::{Options, Pipeline};
@@ -36,6 +36,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     no_probes: bool,
     #[command(flatten)]
+    names: names::NameArguments,
+    #[command(flatten)]
     budget: super::budget::Allowed,
 }
 
@@ -46,10 +48,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         probes: !arguments.no_probes,
         budgets: arguments.budget.budgets(),
         settle: Duration::ZERO,
+        names: arguments.names.options(),
         ..Options::default()
     });
     pipeline.scan();
     pipeline.attach_due(Instant::now() + PATIENCE);
+    pipeline.await_names(names::PATIENCE);
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(watch(arguments, pipeline))
 }
 

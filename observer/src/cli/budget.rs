@@ -7,10 +7,10 @@ use crate::probe::governor::{Budget, Budgets};
 #[derive(Args)]
 pub(super) struct Allowed {
     /// What probes may cost each process, as a share of one CPU: 1%, unlimited or off
-    #[arg(long, value_name = "SHARE", default_value = "1%")]
+    #[arg(long, value_name = "SHARE", env = "OBSERVER_OVERHEAD_BUDGET", default_value = "1%")]
     overhead_budget: Budget,
     /// What probes may cost all processes together: 5% of one CPU, or unlimited if --overhead-budget is
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", env = "OBSERVER_NODE_OVERHEAD_BUDGET")]
     node_overhead_budget: Option<Budget>,
 }
 

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::output::{self, Format};
-use super::pid;
+use super::{names, pid};
 use crate::export::doctor;
 use crate::model::view::View;
 use crate::pipeline::{Options, Pipeline};
@@ -40,6 +40,8 @@ pub(super) struct Arguments {
     /// Change from which number on something is a finding, as `pids_share=0.9`
     #[arg(long = "threshold", value_name = "NAME=VALUE", value_parser = super::serve::threshold)]
     thresholds: Vec<(String, f64)>,
+    #[command(flatten)]
+    names: names::NameArguments,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -60,6 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         probes: !arguments.no_probes,
         budgets: arguments.budget.budgets(),
         settle: Duration::ZERO,
+        names: arguments.names.options(),
         thresholds: super::serve::thresholds(&arguments.thresholds)?,
         ..Options::default()
     });

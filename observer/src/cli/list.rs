@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::names;
 use super::output::{self, Format};
 use crate::export::{json, text};
 use crate::pipeline::{Options, Pipeline};
@@ -11,11 +12,15 @@ pub(super) struct Arguments {
     /// How to show it
     #[arg(long, value_enum, default_value = "table")]
     output: Format,
+    #[command(flatten)]
+    names: names::NameArguments,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut pipeline = Pipeline::new(Options { probes: false, ..Options::default() });
+    let mut pipeline =
+        Pipeline::new(Options { probes: false, names: arguments.names.options(), ..Options::default() });
     pipeline.scan();
+    pipeline.await_names(names::PATIENCE);
     let view = pipeline.tick();
     match arguments.output {
         Format::Json => output::json(&json::list(&view), true),

@@ -10,15 +10,16 @@ mod doctor;
 mod dump;
 mod inspect;
 mod list;
+mod log;
+mod names;
 mod output;
 mod pid;
 mod serve;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(
@@ -26,8 +27,10 @@ use tracing_subscriber::EnvFilter;
     version,
     about = "Observes every goroutine of every Go process on this machine, from outside"
 )]
-#[command(after_help = "Set OBSERVER_LOG=debug (or a tracing filter) for more on stderr.")]
+#[command(after_help = "More on stderr: --log.level debug.")]
 struct Arguments {
+    #[command(flatten)]
+    log: log::LogArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -55,7 +58,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let quiet = !matches!(arguments.command, Command::Serve(_));
-    log_to_stderr(if quiet { "error" } else { "info" });
+    arguments.log.start(if quiet { "error" } else { "info" });
     let done = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
@@ -79,29 +82,42 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_env("OBSERVER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    // Also takes what libraries and the kernel side say through the `log` crate.
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-}
-
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
-    /// The command line's definition has no contradictions, which clap finds when it is used, and only in debug
-    /// builds.
+    use super::{Arguments, Command};
+
+    /// The definitions of all options agree with each other.
     #[test]
-    fn arguments_are_well_defined() {
-        super::Arguments::command().debug_assert();
+    fn options_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    /// Options may be repeated, and wrong ones are refused with what is wrong.
+    #[test]
+    fn serve_reads_its_options() {
+        let serve = |options: &[&str]| {
+            let parsed = Arguments::try_parse_from(["observer", "serve"].iter().chain(options))
+                .map_err(|error| error.to_string())?;
+            if let Command::Serve(arguments) = parsed.command { Ok(arguments) } else { Err(String::new()) }
+        };
+        let two =
+            ["--web.listen-address", ":1", "--web.listen-address", "[::1]:2", "--include", "process=a.*"];
+        assert!(serve(&two).is_ok());
+        for (options, part) in [
+            (["--include", "color=red"], "`color` is none of"),
+            (["--exclude", "process=("], "unclosed group"),
+            (["--interval", "1ms"], "at least 100ms"),
+            (["--log.format", "xml"], "logfmt"),
+            (["--log.level", "a=b=c"], "a=b=c"),
+        ] {
+            let error = serve(&options).err().unwrap();
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

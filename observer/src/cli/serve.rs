@@ -1,37 +1,89 @@
 //! `observer serve`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::names;
 use crate::diagnose::Thresholds;
 use crate::export::http::{self, HttpState};
 use crate::pipeline::Options;
 use crate::pipeline::daemon::Daemon;
+use crate::pipeline::filter::{Filter, Pattern};
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Address to listen on
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":9764")]
-    listen_address: String,
+    /// Address to listen on; may be repeated
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        env = "OBSERVER_WEB_LISTEN_ADDRESS",
+        value_delimiter = ',',
+        default_value = ":9764"
+    )]
+    listen_addresses: Vec<String>,
     /// Path of the metrics
-    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
+    #[arg(
+        long = "web.telemetry-path",
+        value_name = "PATH",
+        env = "OBSERVER_WEB_TELEMETRY_PATH",
+        default_value = "/metrics"
+    )]
     telemetry_path: String,
+    /// File with TLS, client certificates, passwords and headers, as Prometheus's exporters have it; read
+    /// again when it or a certificate changes, and on SIGHUP
+    #[arg(long = "web.config.file", value_name = "FILE", env = "OBSERVER_WEB_CONFIG_FILE")]
+    web_config: Option<PathBuf>,
     /// Time between two snapshots of each process
-    #[arg(long, value_parser = interval, default_value = "15s")]
+    #[arg(long, value_parser = interval, env = "OBSERVER_INTERVAL", default_value = "15s")]
     interval: Duration,
-    /// `go` statements per process with metric series of their own; the others are summed as `other`
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    /// `go` statements per workload with metric series of their own; the others are summed as `other`
+    #[arg(long, value_name = "N", env = "OBSERVER_MAX_CALLSITES", default_value_t = 50)]
     max_callsites: usize,
+    /// The same for all workloads of the machine together
+    #[arg(long, value_name = "N", env = "OBSERVER_MAX_CALLSITES_NODE", default_value_t = 5000)]
+    max_callsites_node: usize,
+    /// Observe only processes of which this label (namespace, pod, container, unit, process) matches; may be
+    /// repeated
+    #[arg(
+        long,
+        value_name = "FIELD=REGEX",
+        env = "OBSERVER_INCLUDE",
+        value_delimiter = '\n',
+        value_parser = Pattern::parse
+    )]
+    include: Vec<Pattern>,
+    /// Don't observe processes of which this label matches; may be repeated
+    #[arg(
+        long,
+        value_name = "FIELD=REGEX",
+        env = "OBSERVER_EXCLUDE",
+        value_delimiter = '\n',
+        value_parser = Pattern::parse
+    )]
+    exclude: Vec<Pattern>,
+    /// How often per second to look which goroutine runs on each CPU, for CPU time by `go` statement; 0 is never
+    #[arg(long, value_name = "HZ", env = "OBSERVER_CPU_SAMPLING_HZ", default_value_t = 49, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    cpu_sampling_hz: u32,
     /// Count by snapshots only: put nothing into any process
-    #[arg(long)]
+    #[arg(long, env = "OBSERVER_NO_PROBES", value_parser = FalseyValueParser::new())]
     no_probes: bool,
     #[command(flatten)]
     budget: super::budget::Allowed,
     /// Change from which number on something is a finding, as `pids_share=0.9`
-    #[arg(long = "threshold", value_name = "NAME=VALUE", value_parser = threshold)]
+    #[arg(
+        long = "threshold",
+        value_name = "NAME=VALUE",
+        env = "OBSERVER_THRESHOLD",
+        value_delimiter = ',',
+        value_parser = threshold
+    )]
     thresholds: Vec<(String, f64)>,
+    #[command(flatten)]
+    names: names::NameArguments,
 }
 
 /// Shorter than this a snapshot may not be over when the next one is due.
@@ -72,20 +124,21 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // Bound first: an address that can't be had is said before any process is touched.
-    let listener = http::bind(&arguments.listen_address).await?;
-    let address = listener.local_addr()?;
-    let options = Options {
-        probes: !arguments.no_probes,
-        budgets: arguments.budget.budgets(),
-        max_callsites: arguments.max_callsites,
-        features: true,
-        thresholds: thresholds(&arguments.thresholds)?,
-        ..Options::default()
-    };
-    let daemon = Daemon::start(options, arguments.interval)?;
+    let hangup = signal(SignalKind::hangup())?;
+    // Before any process is touched: what can't be served is said at once.
+    let web = http::WebConfig::load(arguments.web_config.as_deref())?;
+    let mut listeners = Vec::new();
+    for address in &arguments.listen_addresses {
+        listeners.push(http::bind(address).await?);
+    }
+    let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let daemon = Daemon::start(options(arguments)?, arguments.interval)?;
     let state = HttpState::new(daemon.views(), arguments.interval, &arguments.telemetry_path)?;
-    tracing::info!("metrics are at http://localhost:{}{}", address.port(), arguments.telemetry_path);
+    let web = http::watch_config(web, hangup);
+    for address in addresses {
+        let (scheme, port) = (web.borrow().scheme(), address.port());
+        tracing::info!(%address, "metrics are at {scheme}://localhost:{port}{}", arguments.telemetry_path);
+    }
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -93,7 +146,22 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         }
         tracing::info!("stopping");
     };
-    let served = http::serve(listener, state, stop).await;
+    http::serve(listeners, web, state, stop).await;
     tokio::task::spawn_blocking(move || daemon.stop()).await?;
-    Ok(served?)
+    Ok(())
+}
+
+fn options(arguments: &Arguments) -> anyhow::Result<Options> {
+    Ok(Options {
+        probes: !arguments.no_probes,
+        max_callsites: arguments.max_callsites,
+        budgets: arguments.budget.budgets(),
+        cpu_sampling_hz: arguments.cpu_sampling_hz,
+        max_callsites_node: arguments.max_callsites_node,
+        features: true,
+        thresholds: thresholds(&arguments.thresholds)?,
+        names: arguments.names.patient(),
+        filter: Filter::new(arguments.include.clone(), arguments.exclude.clone()),
+        ..Options::default()
+    })
 }

@@ -1,4 +1,4 @@
-//! The systemd unit that a cgroup's path names.
+//! The systemd unit and slice that a cgroup's path names.
 
 use crate::text::printable_bytes;
 
@@ -6,15 +6,28 @@ use crate::text::printable_bytes;
 const MAX_NAME: usize = 256;
 /// Kinds of units that have processes. Slices only hold other groups.
 const KINDS: [&str; 5] = [".service", ".scope", ".mount", ".socket", ".swap"];
+const SLICE: &str = ".slice";
 
-/// The innermost unit of a path, else the group's own name; `None` for the root and for slices.
-pub(super) fn from_path(path: &str) -> Option<String> {
-    let parts = || path.rsplit('/').filter(|part| !part.is_empty() && *part != "..");
-    let own = || parts().next().filter(|name| !is_a(name, ".slice"));
-    let unit = parts().find(|name| KINDS.iter().any(|kind| is_a(name, kind)));
+/// The innermost unit of the parts of a path, else the group's own name; `None` for the root and for slices.
+pub(super) fn of_host(parts: &[&str]) -> Option<String> {
+    let own = || parts.last().filter(|name| !is_a(name, SLICE));
+    innermost(parts).or_else(|| own().map(|name| shown(name)))
+}
+
+/// The innermost unit that the parts of a path name.
+pub(super) fn innermost(parts: &[&str]) -> Option<String> {
+    let unit = parts.iter().rev().find(|name| KINDS.iter().any(|kind| is_a(name, kind)))?;
     // systemd puts an underscore before names that would look like the kernel's own files.
-    let unit = unit.map(|name| name.strip_prefix('_').unwrap_or(name));
-    unit.or_else(own).map(|name| printable_bytes(name.as_bytes(), MAX_NAME))
+    Some(shown(unit.strip_prefix('_').unwrap_or(unit)))
+}
+
+/// The slice that a part of a path is.
+pub(super) fn slice(part: &str) -> Option<String> {
+    is_a(part, SLICE).then(|| shown(part))
+}
+
+fn shown(name: &str) -> String {
+    printable_bytes(name.as_bytes(), MAX_NAME)
 }
 
 /// Whether `name` is a unit of that kind: a suffix with something before it.
@@ -24,7 +37,11 @@ fn is_a(name: &str, kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::from_path;
+    use super::super::group;
+
+    fn from_path(path: &str) -> Option<String> {
+        group(path).unit.map(|unit| unit.to_string())
+    }
 
     /// The innermost unit counts, also above groups it made itself; slices never do.
     #[test]

@@ -43,6 +43,9 @@ fn target() -> TargetView {
         exe: "/usr/bin/server".into(),
         owner: Default::default(),
         cgroup_path: "/app".into(),
+        container_id: None,
+        slice: None,
+        inner_pid: None,
         cgroup: Some(0),
         go_version: Some("go1.24.11".into()),
         usable_cpus: Some(8),
@@ -66,6 +69,8 @@ fn target() -> TargetView {
             ..RuntimeView::default()
         }),
         probes: None,
+        on_cpu: None,
+        waits: None,
         callsites: vec![
             callsite("net/http.(*Server).Serve", "IO wait", |tick| 10_000 + 5 * u64::from(tick)),
             callsite("main.newPool", "chan receive", |_| 200),

@@ -1,6 +1,8 @@
 use super::testdata::{TICKS, at, callsite, healthy, limit, ticks};
 use super::{RULES, Thresholds, diagnose, rules_reference};
-use crate::model::view::{CgroupView, Fact, Finding, RuntimeView, Severity, Source, TargetView, View};
+use crate::model::view::{
+    CallsiteCpuView, CgroupView, Fact, Finding, OnCpuView, RuntimeView, Severity, Source, TargetView, View,
+};
 use crate::testing::assert_golden;
 
 /// How a view becomes one in which a rule fires, and from there one in which it must not: because what is wrong
@@ -289,6 +291,36 @@ fn a_leak_is_measured() {
         finding.summary.contains("680 goroutines started by main.reconcile (/src/main.go:7)"),
         "{finding:?}"
     );
+}
+
+fn burn(view: &mut View) {
+    let used = |created_by: &str, entry: &str, recent_seconds| CallsiteCpuView {
+        created_by: created_by.into(),
+        entry: entry.into(),
+        cores: None,
+        recent_seconds,
+    };
+    let callsites = vec![
+        used("main.start", "main.resize", 6.0),
+        used("runtime", "runtime", 3.0),
+        used("", "main.main", 0.5),
+        used("main.start", "main.idle", 0.5),
+    ];
+    target(view).on_cpu = Some(OnCpuView { callsites });
+}
+
+/// Throttling names those who used most of the CPU time, and says nothing of it where it isn't sampled.
+#[test]
+fn throttling_names_who_used_the_cpu() {
+    let found = |changes: &[fn(&mut View)]| {
+        let all = findings(changes);
+        all.into_iter().find(|finding| finding.rule == "cpu-throttled").unwrap()
+    };
+    let named = found(&[throttled, burn]);
+    let who = "main.resize started by main.start (60 %), the Go runtime itself (30 %)";
+    assert_eq!(named.evidence["cpu_used_by"], Fact::from(who));
+    assert!(named.summary.ends_with(who), "{}", named.summary);
+    assert!(!found(&[throttled]).evidence.contains_key("cpu_used_by"));
 }
 
 /// The worst comes first.

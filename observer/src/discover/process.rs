@@ -85,6 +85,15 @@ pub fn load_bias(pid: u32, entry: u64) -> io::Result<u64> {
     Ok(running.wrapping_sub(entry))
 }
 
+/// The process id that a process has in its own PID namespace; `None` when that is the one of our `/proc`.
+#[must_use]
+pub fn inner_pid(pid: u32) -> Option<u32> {
+    let status = Process::new(i32::try_from(pid).ok()?).ok()?.status().ok()?;
+    // From the outermost namespace to the innermost: `NSpid` in proc_pid_status(5).
+    let pids = status.nspid.filter(|pids| pids.len() > 1)?;
+    u32::try_from(*pids.last()?).ok()
+}
+
 /// CPUs on which a process's first thread may run; `None` when it has ended, or there are more than 1024.
 #[must_use]
 pub fn usable_cpus(pid: u32) -> Option<u32> {

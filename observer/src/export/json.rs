@@ -9,7 +9,11 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use super::rates::cpu_rates;
-use crate::model::view::{CallsiteView, CgroupView, GroupView, Limit, ProbesView, TargetView, View};
+mod waits;
+
+use crate::model::view::{
+    CallsiteCpuView, CallsiteView, CgroupView, GroupView, Limit, ProbesView, TargetView, View,
+};
 use crate::text::printable;
 
 /// One Go process, as `observer list --output json` prints it.
@@ -17,6 +21,9 @@ use crate::text::printable;
 pub struct ListRow<'a> {
     /// Process id.
     pub pid: u32,
+    /// Process id in its own PID namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inner_pid: Option<u32>,
     /// When the process started, seconds since the epoch.
     pub start_time: f64,
     /// Base name of the executable.
@@ -58,6 +65,12 @@ pub struct ListRow<'a> {
     /// systemd unit, or the cgroup's own name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<Cow<'a, str>>,
+    /// systemd slice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Cow<'a, str>>,
+    /// Id of the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<Cow<'a, str>>,
 }
 
 /// One target after one interval, as `observer attach --output json` prints it in a line.
@@ -87,6 +100,12 @@ pub struct AttachLine<'a> {
     pub gomaxprocs: Option<u32>,
     /// Its `go` statements, as many as the view keeps, most growing first.
     pub callsites: Vec<Callsite<'a>>,
+    /// CPU time by `go` statement, most first; absent without sampling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_cpu: Option<Vec<OnCpu<'a>>>,
+    /// Parks and waits of the last minute; absent where none were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<waits::Waits<'a>>,
     /// User goroutines by state.
     pub states: BTreeMap<&'static str, u64>,
     /// Waiting user goroutines by reason.
@@ -132,6 +151,20 @@ pub struct Callsite<'a> {
     pub oldest_wait_seconds: Option<f64>,
     /// Waiting ones by reason.
     pub wait_reasons: BTreeMap<Cow<'a, str>, u64>,
+}
+
+/// CPU time of one `go` statement, or of the runtime itself.
+#[derive(Debug, Serialize)]
+pub struct OnCpu<'a> {
+    /// Function that contains the `go` statement.
+    pub created_by: Cow<'a, str>,
+    /// Function the goroutine runs.
+    pub entry: Cow<'a, str>,
+    /// CPU seconds per second over the last interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<f64>,
+    /// CPU seconds over the last minute.
+    pub last_minute_seconds: f64,
 }
 
 /// Limits and use of the process's cgroup; a limit that is absent is unlimited or unknown.
@@ -239,6 +272,8 @@ pub fn attach<'a>(previous: Option<&View>, view: &'a View, pid: u32) -> Option<A
         snapshot_seconds: goroutines.map(|counts| counts.duration.as_secs_f64()),
         gomaxprocs: target.runtime.as_ref().and_then(|runtime| runtime.gomaxprocs),
         callsites: super::most_growing(&target.callsites).into_iter().map(Callsite::from).collect(),
+        on_cpu: target.on_cpu.as_ref().map(|on_cpu| on_cpu.callsites.iter().map(OnCpu::from).collect()),
+        waits: target.waits.as_ref().map(waits::Waits::from),
         states: goroutines.map(|counts| counts.states.clone()).unwrap_or_default(),
         wait_reasons: goroutines.map(|counts| reasons(&counts.wait_reasons)).unwrap_or_default(),
         cgroup: super::cgroup_of(view, target).map(|group| cgroup(previous, view, group)),
@@ -252,6 +287,7 @@ fn row<'a>(view: &'a View, target: &'a TargetView) -> ListRow<'a> {
     let memory = cgroup.and_then(|cgroup| cgroup.memory.as_ref());
     ListRow {
         pid: target.pid,
+        inner_pid: target.inner_pid,
         start_time: target.start_time,
         process: printable(&target.process),
         exe: printable(&target.exe),
@@ -267,6 +303,8 @@ fn row<'a>(view: &'a View, target: &'a TargetView) -> ListRow<'a> {
         pod: safe(&target.owner.pod),
         container: safe(&target.owner.container),
         unit: safe(&target.owner.unit),
+        slice: safe(&target.slice),
+        container_id: safe(&target.container_id),
     }
 }
 
@@ -285,6 +323,17 @@ impl<'a> From<&'a CallsiteView> for Callsite<'a> {
             growth_per_second: callsite.growth_per_second,
             oldest_wait_seconds: callsite.oldest_wait_seconds,
             wait_reasons: reasons(&callsite.wait_reasons),
+        }
+    }
+}
+
+impl<'a> From<&'a CallsiteCpuView> for OnCpu<'a> {
+    fn from(callsite: &'a CallsiteCpuView) -> Self {
+        Self {
+            created_by: printable(&callsite.created_by),
+            entry: printable(&callsite.entry),
+            cores: callsite.cores,
+            last_minute_seconds: callsite.recent_seconds,
         }
     }
 }

@@ -7,7 +7,10 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 
 use super::rates::cpu_rates;
 use super::{cgroup_of, most_growing};
-use crate::model::view::{CallsiteView, CgroupView, GoroutinesView, ProbesView, TargetView, View};
+use crate::model::view::{
+    CallsiteCpuView, CallsiteView, CgroupView, GoroutinesView, OnCpuView, ProbesView, TargetView, View,
+    WaitsView,
+};
 use crate::text::{bytes, duration, printable};
 
 /// Wait reasons of one callsite that have room in a row.
@@ -172,6 +175,12 @@ fn header(previous: Option<&View>, view: &View, target: &TargetView) -> String {
         throttling_line(&mut text, previous, view, cgroup);
         resource_line(&mut text, cgroup);
     }
+    if let Some(on_cpu) = &target.on_cpu {
+        on_cpu_line(&mut text, on_cpu);
+    }
+    if let Some(waits) = &target.waits {
+        waits_lines(&mut text, waits);
+    }
     if let Some(probes) = &target.probes {
         probe_lines(&mut text, probes);
     }
@@ -254,6 +263,59 @@ fn throttling_line(text: &mut String, previous: Option<&View>, view: &View, cgro
     if !parts.is_empty() {
         _ = writeln!(text, "last interval: {}", parts.join(", "));
     }
+}
+
+/// How often and how long goroutines wait: the last minute.
+fn waits_lines(text: &mut String, waits: &WaitsView) {
+    let parks: f64 = waits.reasons.iter().map(|reason| reason.parks_per_second).sum();
+    _ = write!(text, "{parks:.1} parks/s");
+    if let (Some(p50), Some(p99)) = (waits.run_queue_p50_seconds, waits.run_queue_p99_seconds) {
+        _ = write!(text, ", in run queues p50 {}, p99 {}", at_most(p50), at_most(p99));
+    }
+    _ = writeln!(
+        text,
+        " (measured in {} % of the time, waits up to {})",
+        percent(waits.coverage),
+        brief(waits.longest_seconds)
+    );
+    for reason in waits.reasons.iter().take(REASONS_IN_HEADER).filter(|reason| reason.parks_per_second > 0.0)
+    {
+        _ = write!(text, "  {}: {:.1} parks/s", printable(&reason.reason), reason.parks_per_second);
+        if let (Some(p50), Some(p99)) = (reason.blocked_p50_seconds, reason.blocked_p99_seconds) {
+            _ = write!(text, ", blocked p50 {}, p99 {}", at_most(p50), at_most(p99));
+        }
+        text.push('\n');
+    }
+}
+
+/// The bound of a bucket.
+fn at_most(seconds: f64) -> String {
+    if seconds.is_finite() { format!("<{}", brief(seconds)) } else { "≥69s".to_owned() }
+}
+
+/// A time with two or three digits.
+fn brief(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.0}µs", s * 1e6),
+        s if s < 1.0 => format!("{:.1}ms", s * 1e3),
+        s => format!("{s:.1}s"),
+    }
+}
+
+/// Who uses the CPU: the shares of the last interval.
+fn on_cpu_line(text: &mut String, on_cpu: &OnCpuView) {
+    let cores = |callsite: &CallsiteCpuView| callsite.cores.unwrap_or_default();
+    let all: f64 = on_cpu.callsites.iter().map(cores).sum();
+    if all <= 0.0 {
+        return;
+    }
+    let mut sorted: Vec<&CallsiteCpuView> = on_cpu.callsites.iter().collect();
+    sorted.sort_by(|a, b| cores(b).total_cmp(&cores(a)));
+    let shown = sorted.iter().take(REASONS_IN_HEADER).filter(|callsite| cores(callsite) > 0.0);
+    let parts: Vec<_> = shown
+        .map(|callsite| format!("{:.0} % {}", cores(callsite) / all * 100.0, printable(&callsite.entry)))
+        .collect();
+    _ = writeln!(text, "on CPU {all:.2} cores: {}", parts.join(", "));
 }
 
 fn resource_line(text: &mut String, cgroup: &CgroupView) {

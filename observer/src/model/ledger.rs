@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::history::Counted;
+use super::on_cpu::{self, CpuIncrement};
 use super::view::{CallsiteView, Owner, SeriesView, TotalsView};
+use super::waits::{self, Waits};
 
 /// A callsite takes another's series only with this many times its goroutines: series that come and go
 /// cost a time-series database more than those that stay.
@@ -18,6 +20,9 @@ const DISPLACE: u64 = 2;
 const KEEP: Duration = Duration::from_secs(600);
 /// Callsites of one workload whose totals are kept, with and without series.
 const MAX_KEPT: usize = 4096;
+
+/// Both labels of what has no series of its own.
+const OTHER: &str = "other";
 
 /// Who shares series.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +40,8 @@ type Label = (Arc<str>, Arc<str>);
 #[derive(Debug)]
 pub struct Ledger {
     max_series: usize,
+    /// For all workloads together.
+    max_node: usize,
     accounts: BTreeMap<Workload, Account>,
 }
 
@@ -42,6 +49,8 @@ pub struct Ledger {
 struct Account {
     series: BTreeMap<Label, Series>,
     other: Option<Counted>,
+    cpu_seconds: BTreeMap<Label, f64>,
+    waits: Waits<Arc<str>>,
     touched: Instant,
 }
 
@@ -55,15 +64,19 @@ struct Series {
 }
 
 impl Ledger {
-    /// At most `max_series` callsites of a workload have series of their own.
+    /// At most `max_series` callsites of a workload have series of their own, and `max_node` of all.
     #[must_use]
-    pub const fn new(max_series: usize) -> Self {
-        Self { max_series, accounts: BTreeMap::new() }
+    pub const fn new(max_series: usize, max_node: usize) -> Self {
+        Self { max_series, max_node, accounts: BTreeMap::new() }
     }
 
     /// Notes which callsites of a process there are, most goroutines first, and marks those with series.
     pub fn admit(&mut self, workload: &Workload, callsites: &mut [CallsiteView], now: Instant) {
-        let max_series = self.max_series;
+        let own = |account: &Account| account.series.values().filter(|series| series.admitted).count();
+        let all: usize = self.accounts.values().map(own).sum();
+        let own = self.accounts.get(workload).map_or(0, own);
+        // What the others leave; a workload keeps the series that it has.
+        let max_series = self.max_series.min(own + self.max_node.saturating_sub(all));
         let account = self.account(workload, now);
         for callsite in callsites {
             let label = (callsite.created_by.clone(), callsite.entry.clone());
@@ -89,6 +102,21 @@ impl Ledger {
         }
     }
 
+    /// Books CPU time of one callsite, or of the runtime itself.
+    pub fn book_cpu(&mut self, workload: &Workload, increment: &CpuIncrement, now: Instant) {
+        let account = self.account(workload, now);
+        let (created_by, entry, seconds) = increment;
+        let label = (created_by.clone(), entry.clone());
+        let own = account.has_cpu_series(&label);
+        let label = if own { label } else { (OTHER.into(), OTHER.into()) };
+        *account.cpu_seconds.entry(label).or_default() += seconds;
+    }
+
+    /// Books waits.
+    pub fn book_waits(&mut self, workload: &Workload, more: &Waits<Arc<str>>, now: Instant) {
+        waits::add(&mut self.account(workload, now).waits, more);
+    }
+
     /// The totals of all workloads; forgets those that ended long ago.
     pub fn totals(&mut self, now: Instant) -> Vec<TotalsView> {
         self.accounts.retain(|_, account| now.saturating_duration_since(account.touched) < KEEP);
@@ -99,6 +127,8 @@ impl Ledger {
         let account = self.accounts.entry(workload.clone()).or_insert_with(|| Account {
             series: BTreeMap::new(),
             other: None,
+            cpu_seconds: BTreeMap::new(),
+            waits: Waits::new(),
             touched: now,
         });
         account.touched = now;
@@ -137,6 +167,12 @@ impl Account {
         }
     }
 
+    /// Callsites with series, and what is none and always there.
+    fn has_cpu_series(&self, label: &Label) -> bool {
+        [on_cpu::RUNTIME, on_cpu::UNKNOWN, OTHER].contains(&&*label.0)
+            || self.series.get(label).is_some_and(|series| series.admitted)
+    }
+
     fn view(&self, workload: &Workload) -> TotalsView {
         let own = self.series.iter().filter(|(_, series)| series.admitted && series.counted);
         TotalsView {
@@ -151,6 +187,13 @@ impl Account {
                 })
                 .collect(),
             other: self.other.map(|other| (other.created, other.exited)),
+            cpu_seconds: self
+                .cpu_seconds
+                .iter()
+                .filter(|(label, _)| self.has_cpu_series(label))
+                .map(|((created_by, entry), seconds)| (created_by.clone(), entry.clone(), *seconds))
+                .collect(),
+            waits: self.waits.clone(),
         }
     }
 }
@@ -180,7 +223,7 @@ mod tests {
     /// What two processes of one workload count adds up, and stays when one of them is gone.
     #[test]
     fn totals_outlive_processes() {
-        let (mut ledger, now) = (Ledger::new(2), Instant::now());
+        let (mut ledger, now) = (Ledger::new(2, 100), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5)], now);
         book(&mut ledger, "a", 3, now);
         book(&mut ledger, "a", 4, now);
@@ -191,16 +234,30 @@ mod tests {
     /// Without probes nothing is booked, and there is no counter, not even one that is 0.
     #[test]
     fn no_totals_without_probes() {
-        let (mut ledger, now) = (Ledger::new(2), Instant::now());
+        let (mut ledger, now) = (Ledger::new(2, 100), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5)], now);
         assert_eq!(created(&mut ledger, now), (vec![], None));
+    }
+
+    /// CPU time of callsites without series is `other`'s, that of the runtime its own.
+    #[test]
+    fn cpu_time_is_booked() {
+        let (mut ledger, now) = (Ledger::new(1, 100), Instant::now());
+        ledger.admit(&workload(), &mut [callsite("a", 5), callsite("b", 4)], now);
+        for (entry, seconds) in [("a", 1.0), ("b", 2.0), ("c", 3.0), ("a", 4.0)] {
+            ledger.book_cpu(&workload(), &("".into(), entry.into(), seconds), now);
+        }
+        let runtime = (on_cpu::RUNTIME.into(), on_cpu::RUNTIME.into(), 6.0);
+        ledger.book_cpu(&workload(), &runtime, now);
+        let expected = [("".into(), "a".into(), 5.0), (OTHER.into(), OTHER.into(), 5.0), runtime];
+        assert_eq!(ledger.totals(now)[0].cpu_seconds, expected);
     }
 
     /// A callsite without series is booked to `other`; with far more goroutines it takes the series of the
     /// smallest one, and no total ever falls.
     #[test]
     fn series_are_taken_over() {
-        let (mut ledger, now) = (Ledger::new(1), Instant::now());
+        let (mut ledger, now) = (Ledger::new(1, 100), Instant::now());
         let mut callsites = [callsite("a", 5), callsite("b", 4)];
         ledger.admit(&workload(), &mut callsites, now);
         assert_eq!(callsites.each_ref().map(|callsite| callsite.own_series), [true, false]);
@@ -213,5 +270,25 @@ mod tests {
         book(&mut ledger, "b", 2, now);
         book(&mut ledger, "a", 1, now);
         assert_eq!(created(&mut ledger, now), (vec![("b".to_owned(), 2)], Some(11)));
+    }
+
+    /// All workloads together stay within the limit of the machine; the series of one that ended are free again
+    /// when its totals are forgotten.
+    #[test]
+    fn the_machine_has_a_limit() {
+        let (mut ledger, now) = (Ledger::new(2, 3), Instant::now());
+        let admitted = |ledger: &mut Ledger, process: &str, now| {
+            let workload = Workload { owner: Owner::default(), process: process.into() };
+            let mut callsites = [callsite("a", 5), callsite("b", 4)];
+            ledger.admit(&workload, &mut callsites, now);
+            callsites.map(|callsite| callsite.own_series)
+        };
+        assert_eq!(admitted(&mut ledger, "p", now), [true, true]);
+        assert_eq!(admitted(&mut ledger, "q", now), [true, false]);
+        assert_eq!(admitted(&mut ledger, "r", now), [false, false]);
+        assert_eq!(admitted(&mut ledger, "p", now), [true, true]);
+        let later = now + 2 * KEEP;
+        _ = ledger.totals(later);
+        assert_eq!(admitted(&mut ledger, "r", later), [true, true]);
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 pub use super::finding::{Evidence, Fact, Finding, Severity};
 pub use super::recent::{CallsiteSample, CgroupSample, TargetSample};
+use super::waits::Waits;
 pub use crate::cgroup::{HugePages, Io, Limit, Memory, MemoryEvents, Pids, Pressure, Stall, Throttling};
 pub use crate::container::Owner;
 
@@ -39,6 +40,10 @@ pub struct TotalsView {
     pub series: Vec<SeriesView>,
     /// Created and ended at callsites while they had no series; `None` when there was none.
     pub other: Option<(u64, u64)>,
+    /// CPU seconds by `created_by` and `entry`, `other` and the runtime itself among them.
+    pub cpu_seconds: Vec<(Arc<str>, Arc<str>, f64)>,
+    /// Parks and waits by reason.
+    pub waits: Waits<Arc<str>>,
 }
 
 /// Running totals of one callsite while it had series of its own.
@@ -87,6 +92,8 @@ pub struct TargetView {
     pub pid: u32,
     /// Seconds since the epoch at which the process started.
     pub start_time: f64,
+    /// Process id in its own PID namespace, if that is another one than the observer's.
+    pub inner_pid: Option<u32>,
     /// Base name of the executable, control characters replaced.
     pub process: Arc<str>,
     /// Path of the executable as the kernel shows it, control characters replaced.
@@ -95,6 +102,10 @@ pub struct TargetView {
     pub owner: Owner,
     /// Path of the process's cgroup below its hierarchy's root.
     pub cgroup_path: Arc<str>,
+    /// Id of the container that it is in.
+    pub container_id: Option<Arc<str>>,
+    /// systemd slice that its cgroup is in.
+    pub slice: Option<Arc<str>>,
     /// Index into [`View::cgroups`], when its cgroup could be read.
     pub cgroup: Option<usize>,
     /// Such as `go1.24.11`; `None` when the binary can't be read.
@@ -111,6 +122,10 @@ pub struct TargetView {
     pub runtime: Option<RuntimeView>,
     /// Counted by probes since they were attached.
     pub probes: Option<ProbesView>,
+    /// CPU time by `go` statement; `None` where it isn't sampled.
+    pub on_cpu: Option<OnCpuView>,
+    /// Parks and waits of the last minute; `None` where none were measured.
+    pub waits: Option<WaitsView>,
     /// Per `go` statement, most live first; bounded.
     pub callsites: Vec<CallsiteView>,
     /// The last ticks, oldest first.
@@ -216,6 +231,55 @@ pub struct GroupView {
     pub spent_seconds: f64,
 }
 
+/// How often and for how long goroutines waited, estimated from windows. A time is the bound of a bucket, at
+/// most twice the true one, and infinite above 69 s.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WaitsView {
+    /// Most parks first.
+    pub reasons: Vec<ReasonWaitsView>,
+    /// Time in run queues that half of the goroutines that were made ready were below.
+    pub run_queue_p50_seconds: Option<f64>,
+    /// The same for 99 of 100.
+    pub run_queue_p99_seconds: Option<f64>,
+    /// Share of the time in which waits were measured.
+    pub coverage: f64,
+    /// Waits longer than this could not be measured; snapshots show them.
+    pub longest_seconds: f64,
+}
+
+/// Waits with one reason.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReasonWaitsView {
+    /// The runtime's own name.
+    pub reason: Arc<str>,
+    /// Times that goroutines parked, per second.
+    pub parks_per_second: f64,
+    /// Time until they ran again, that half of the waits were below.
+    pub blocked_p50_seconds: Option<f64>,
+    /// The same for 99 of 100.
+    pub blocked_p99_seconds: Option<f64>,
+}
+
+/// Who used the CPU, from samples: a share of n samples is off by about √n of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OnCpuView {
+    /// Most recent seconds first. The runtime itself is one of them, see [`super::on_cpu::RUNTIME`].
+    pub callsites: Vec<CallsiteCpuView>,
+}
+
+/// CPU time of the goroutines of one `go` statement.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CallsiteCpuView {
+    /// Function that contains the `go` statement.
+    pub created_by: Arc<str>,
+    /// Function the goroutine runs.
+    pub entry: Arc<str>,
+    /// CPU seconds per second over the last interval.
+    pub cores: Option<f64>,
+    /// CPU seconds over the last minute.
+    pub recent_seconds: f64,
+}
+
 /// One `go` statement.
 #[derive(Debug, Clone, Default)]
 pub struct CallsiteView {
@@ -306,6 +370,8 @@ pub struct ObserverView {
     pub snapshot_durations: Durations,
     /// Times that a callsite was left without series of its own, since the observer started: never shrinks.
     pub series_folded: u64,
+    /// Questions for the names of containers since the start, by what came.
+    pub container_lookups: BTreeMap<&'static str, u64>,
     /// Feature name → enabled.
     pub features: BTreeMap<&'static str, bool>,
     /// The observer's own CPU time, seconds.

@@ -29,6 +29,9 @@ const SCAN_WITHOUT_EVENTS: Duration = Duration::from_secs(2);
 /// Events are handled for at most so long before clocks are looked at again.
 const EVENT_SLICE: Duration = Duration::from_millis(200);
 
+/// How long the first view waits for the names of containers.
+const FIRST_NAMES: Duration = Duration::from_secs(1);
+
 enum Event {
     /// A process executed a program.
     Exec(u32),
@@ -64,7 +67,7 @@ impl Daemon {
             pipeline,
             publish,
             ends: EndWatch { handle: Handle::current(), events: events.clone(), watched: HashMap::new() },
-            scan: Clock::every(scan),
+            scan: Clock::after(scan),
             tick: Clock::every(interval),
         };
         let thread = std::thread::Builder::new()
@@ -98,6 +101,11 @@ impl Clock {
         Self { period, next: Instant::now() }
     }
 
+    /// The same, for the first time after one period.
+    fn after(period: Duration) -> Self {
+        Self { period, next: Instant::now() + period }
+    }
+
     /// Whether its time has come; then the next time is a period later.
     fn due(&mut self) -> bool {
         let now = Instant::now();
@@ -119,6 +127,9 @@ struct Turn {
 
 impl Turn {
     fn run(mut self, queue: &Receiver<Event>) {
+        self.pipeline.scan();
+        // Else nothing that is in a container would be in the first view.
+        self.pipeline.await_names(FIRST_NAMES);
         loop {
             if self.scan.due() {
                 self.pipeline.scan();

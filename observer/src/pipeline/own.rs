@@ -52,6 +52,7 @@ impl Own {
             snapshot_errors: self.errors.clone(),
             snapshot_durations: self.durations.clone(),
             series_folded: self.folded,
+            container_lookups: BTreeMap::new(),
             features: self.features.clone(),
             cpu_seconds,
             resident_bytes,

@@ -1,17 +1,20 @@
 //! In which cgroup each target is, with each cgroup read once per tick.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cgroup::{Hierarchies, Membership, Reading};
-use crate::container::{self, Owner};
+use crate::container::{self, Group, LookupCounts, NameOptions, Names, Naming, Owner};
 use crate::model::recent::{CgroupSample, Recent};
 use crate::model::view::{CgroupView, CpuView};
 
 /// The machine's cgroups; empty where there are none.
 pub(super) struct Placement {
     hierarchies: Option<Hierarchies>,
+    names: Names,
+    /// Containers that hold a target in this tick.
+    containers: HashSet<Arc<str>>,
     index: HashMap<Membership, usize>,
     views: Vec<CgroupView>,
     recent: HashMap<Membership, Recent<CgroupSample>>,
@@ -23,15 +26,18 @@ pub(super) struct Placement {
 pub(super) struct Place {
     /// Path of its cgroup, fit to show.
     pub(super) path: Arc<str>,
+    /// What the path tells.
+    pub(super) group: Group,
     /// Who that belongs to.
     pub(super) owner: Owner,
-    /// Index into the tick's cgroups, if it could be read.
-    pub(super) index: Option<usize>,
+    /// Whether the owner will stay the same; otherwise a name is awaited.
+    pub(super) named: bool,
+    membership: Option<Membership>,
 }
 
 impl Placement {
     /// Finds the hierarchies.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(names: NameOptions) -> Self {
         let hierarchies = Hierarchies::discover()
             .inspect_err(
                 |error| tracing::warn!(%error, "cgroups can't be read: limits and throttling are not shown"),
@@ -39,6 +45,8 @@ impl Placement {
             .ok();
         Self {
             hierarchies,
+            names: Names::new(names),
+            containers: HashSet::new(),
             index: HashMap::new(),
             views: Vec::new(),
             recent: HashMap::new(),
@@ -50,37 +58,62 @@ impl Placement {
     pub(super) fn begin(&mut self) {
         self.index.clear();
         self.views.clear();
+        self.containers.clear();
     }
 
-    /// Where a process is now. A process that has ended, and a cgroup that is gone, are nowhere.
-    pub(super) fn of(&mut self, pid: u32) -> Place {
-        let Some(hierarchies) = &mut self.hierarchies else { return Place::default() };
-        let Ok(membership) = hierarchies.membership(pid) else { return Place::default() };
+    /// Waits for the names of containers, but no longer than `patience`.
+    pub(super) fn await_names(&self, patience: Duration) {
+        self.names.settle(patience);
+    }
+
+    /// Questions for names since the start, by what came.
+    pub(super) fn lookups(&self) -> LookupCounts {
+        self.names.counts()
+    }
+
+    /// Where a process is now, and who that belongs to. A process that has ended is nowhere.
+    pub(super) fn find(&mut self, pid: u32) -> Place {
+        let membership = self.hierarchies.as_mut().and_then(|hierarchies| hierarchies.membership(pid).ok());
+        let Some(membership) = membership else { return Place::default() };
         let path = membership.path().clone();
-        let owner = container::owner(&path);
-        if let Some(index) = self.index.get(&membership) {
-            return Place { path, owner, index: Some(*index) };
-        }
-        let index = hierarchies.read(&membership).ok().map(|reading| {
-            for problem in &reading.problems {
-                tracing::debug!(%problem, "cgroup value is missing");
+        let group = container::group(&path);
+        let naming = match &group.container {
+            Some(container) => {
+                self.containers.insert(container.id.clone());
+                self.names.of(container)
             }
-            let mut view = view(path.clone(), owner.clone(), reading);
-            let recent = self.recent.entry(membership.clone()).or_default();
-            recent.push(sample(&view, self.epoch.elapsed().as_secs_f64()));
-            view.recent = recent.to_vec();
-            self.views.push(view);
-            self.views.len() - 1
-        });
-        if let Some(index) = index {
-            self.index.insert(membership, index);
+            None => Naming::Settled(None),
+        };
+        let named = naming != Naming::Awaited;
+        let name = if let Naming::Settled(name) = naming { name } else { None };
+        let owner = group.owner(name.as_deref());
+        Place { path, group, owner, named, membership: Some(membership) }
+    }
+
+    /// Reads a place's cgroup, once per tick, and gives its index among those of the tick; `None` when it is
+    /// gone.
+    pub(super) fn read(&mut self, place: &Place) -> Option<usize> {
+        let membership = place.membership.as_ref()?;
+        if let Some(index) = self.index.get(membership) {
+            return Some(*index);
         }
-        Place { path, owner, index }
+        let reading = self.hierarchies.as_mut()?.read(membership).ok()?;
+        for problem in &reading.problems {
+            tracing::debug!(%problem, "cgroup value is missing");
+        }
+        let mut view = view(place.path.clone(), place.owner.clone(), reading);
+        let recent = self.recent.entry(membership.clone()).or_default();
+        recent.push(sample(&view, self.epoch.elapsed().as_secs_f64()));
+        view.recent = recent.to_vec();
+        self.views.push(view);
+        self.index.insert(membership.clone(), self.views.len() - 1);
+        Some(self.views.len() - 1)
     }
 
     /// The cgroups of this tick.
     pub(super) fn finish(&mut self) -> Vec<CgroupView> {
         self.recent.retain(|membership, _| self.index.contains_key(membership));
+        self.names.retain(&self.containers);
         std::mem::take(&mut self.views)
     }
 }

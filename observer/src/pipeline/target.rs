@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::executables::Executable;
+use super::prober::LastCounts;
 use super::worker::{Failure, Late, Worker};
 use crate::container::Owner;
 use crate::discover::environment::Environment;
@@ -13,15 +14,21 @@ use crate::discover::process::{self, Identity};
 use crate::gobin::naming::{CallsiteName, EntryClass};
 use crate::model::history::{CallsiteLabel, Counted, Counts, Digest, History};
 use crate::model::ledger::{Ledger, Workload};
+use crate::model::on_cpu::{CpuIncrement, OnCpu, Sampled, Samples};
+use crate::model::view::WaitsView;
+use crate::model::waits::{self, RecentWaits, WaitIncrement};
 use crate::snapshot::census::CallsiteKey;
 use crate::snapshot::memory::ProcessMemory;
 use crate::snapshot::reader::{Reader, Snapshot, SnapshotError};
+use crate::snapshot::wait_reasons::WaitReasons;
 use crate::text::printable_bytes;
 
 /// How much longer than its deadline a snapshot is waited for: a system call that is under way ends late.
 const GRACE: Duration = Duration::from_millis(500);
 /// Names that are kept per target.
 const MAX_NAMES: usize = 16 << 10;
+/// Increments of waits that are kept until they can be booked.
+const MAX_INCREMENTS: usize = 256;
 /// Longest text of a target that is kept.
 const MAX_TEXT: usize = 256;
 
@@ -59,8 +66,12 @@ pub(super) struct Target {
     pub(super) slot: u64,
     /// Seconds since the epoch at which it started.
     pub(super) start_time: f64,
+    /// Its process id in its own PID namespace, if that is another one than ours.
+    pub(super) inner_pid: Option<u32>,
     /// Whose totals its counts are booked to.
     pub(super) workload: Workload,
+    /// Whether it is to be observed; `None` while that depends on a name that is awaited.
+    pub(super) wanted: Option<bool>,
     /// Path of its executable, fit to show.
     pub(super) exe: Arc<str>,
     /// Its Go version, if known.
@@ -73,6 +84,15 @@ pub(super) struct Target {
     pub(super) probing: Probing,
     /// What it did so far.
     pub(super) history: History,
+    /// Whether its CPU time is sampled, as far as possible.
+    pub(super) sampled: bool,
+    /// CPU time that it used so far.
+    pub(super) on_cpu: OnCpu,
+    /// Its waits of the last minute.
+    pub(super) recent_waits: RecentWaits,
+    /// Waits that wait for the first snapshot, which tells the reasons' names.
+    unnamed_waits: Vec<WaitIncrement>,
+    reasons: Arc<WaitReasons>,
     /// What its environment said when it started.
     pub(super) environment: Environment,
     /// Names of its callsites.
@@ -117,13 +137,20 @@ impl Target {
             identity,
             slot,
             start_time: process::start_time(&identity),
+            inner_pid: process::inner_pid(identity.pid),
             workload: Workload { owner: Owner::default(), process: safe(base).into() },
+            wanted: Some(true),
             exe: safe(&exe).into(),
             go_version: version.map(|version| safe(version).into()),
             executable: None,
             bias: 0,
             probing: Probing::Off,
             history: History::default(),
+            sampled: false,
+            on_cpu: OnCpu::default(),
+            recent_waits: RecentWaits::default(),
+            unnamed_waits: Vec::new(),
+            reasons: Arc::default(),
             environment: Environment::default(),
             names: FxHashMap::default(),
             reading: Reading::Never(reason.into()),
@@ -188,9 +215,44 @@ impl Target {
         }
     }
 
-    /// Books what probes counted between the last tick and the target's end.
-    pub(super) fn close(&self, last: &Counts, ledger: &mut Ledger) {
-        for (key, rest) in self.history.rest(last) {
+    /// Books CPU time that was used since the last tick.
+    pub(super) fn book_cpu(&self, increments: &[CpuIncrement], ledger: &mut Ledger) {
+        for increment in increments {
+            ledger.book_cpu(&self.workload, increment, Instant::now());
+        }
+    }
+
+    /// Keeps waits that were measured, to be booked when their reasons have names.
+    pub(super) fn keep_waits(&mut self, increments: Vec<WaitIncrement>) {
+        let room = MAX_INCREMENTS.saturating_sub(self.unnamed_waits.len());
+        self.unnamed_waits.extend(increments.into_iter().take(room));
+    }
+
+    /// Learns the names of wait reasons, from a snapshot.
+    pub(super) fn learn_reasons(&mut self, reasons: &Arc<WaitReasons>) {
+        self.reasons = reasons.clone();
+    }
+
+    /// Books waits that were measured.
+    pub(super) fn book_waits(&mut self, ledger: &mut Ledger) -> Option<WaitsView> {
+        if self.reasons.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        for increment in std::mem::take(&mut self.unnamed_waits) {
+            let named = waits::named(&increment.waits, |reason| self.reasons.name(reason));
+            ledger.book_waits(&self.workload, &named, now);
+            self.recent_waits.push(now, increment);
+        }
+        self.recent_waits.view(|reason| self.reasons.name(reason))
+    }
+
+    /// Books what was counted between the last tick and the target's end.
+    pub(super) fn close(&mut self, last: LastCounts, hz: u32, ledger: &mut Ledger) {
+        self.book_cpu(&self.on_cpu.rest(&last.samples, &self.names, hz), ledger);
+        self.keep_waits(last.waits);
+        self.book_waits(ledger);
+        for (key, rest) in self.history.rest(&last.counts) {
             // The runtime's own callsites have no series; of one without a name nothing was shown either.
             let Some(label) = self.names.get(&key).filter(|label| !label.system) else { continue };
             if rest != Counted::default() {
@@ -206,6 +268,7 @@ impl Target {
         patience: Duration,
         snapshot: &Snapshot,
         counts: Option<&Counts>,
+        samples: Option<&Samples>,
     ) {
         let Some(executable) = self.executable.clone() else { return };
         if let Some(late) = self.naming.take() {
@@ -223,8 +286,12 @@ impl Target {
         }
         let census = snapshot.census.callsites.iter().map(|(key, _)| *key);
         let counted = counts.into_iter().flat_map(|counts| counts.keys().copied());
+        let sampled = samples.into_iter().flat_map(|samples| samples.keys()).filter_map(|key| match key {
+            Sampled::Callsite(key) => Some(*key),
+            Sampled::Runtime | Sampled::Unknown => None,
+        });
         let unknown: Vec<CallsiteKey> =
-            census.chain(counted).filter(|key| !self.names.contains_key(key)).collect();
+            census.chain(counted).chain(sampled).filter(|key| !self.names.contains_key(key)).collect();
         if unknown.is_empty() {
             return;
         }

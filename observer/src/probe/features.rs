@@ -77,7 +77,8 @@ pub static FEATURES: &[Feature] = &[
         name: "exec_events",
         gives: "new processes at once instead of at the next scan",
         needs: "CAP_BPF and CAP_PERFMON, in the host's PID namespace",
-        min_kernel: Some((5, 8)),
+        // Its own needs are those of 5.8, but it is loaded together with the probes.
+        min_kernel: Some((5, 15)),
         try_it: bpf::exec_events,
     },
     Feature {
@@ -96,6 +97,13 @@ pub static FEATURES: &[Feature] = &[
     },
 ];
 
+/// Why no probe can be loaded here, where the kernel is too old for the helpers that they call: its own answer is
+/// "invalid argument".
+#[cfg(feature = "bpf")]
+pub(super) fn lacks_helpers() -> Option<String> {
+    FEATURES.iter().find(|feature| feature.name == "attach_cookies")?.check().err()
+}
+
 impl Feature {
     /// Tries it, on the observer itself or without touching anything; takes milliseconds.
     ///
@@ -103,7 +111,8 @@ impl Feature {
     /// Why it doesn't work, and what would enable it, in one sentence.
     pub fn check(&self) -> Result<(), String> {
         (self.try_it)().map_err(|reason| match (self.min_kernel, kernel::version()) {
-            (Some(min), Some(version)) if version < min => {
+            // What failed may have said so itself.
+            (Some(min), Some(version)) if version < min && !reason.contains("needs Linux") => {
                 format!("{reason}; it needs Linux {}.{}, this is {}.{}", min.0, min.1, version.0, version.1)
             }
             _ => reason,

@@ -15,7 +15,8 @@ use super::links::{Links, Removal, Removed, locked, program, program_name};
 use super::refusal::one_line;
 use super::{
     Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, SampledTarget, TargetCounts,
-    TargetWaits, Waits, batch, execs, kernel, object, sampling, sampling::Sampling, waits::WaitMaps,
+    TargetWaits, Waits, batch, execs, features, kernel, object, sampling, sampling::Sampling,
+    waits::WaitMaps,
 };
 
 /// `aya_log_ebpf` compares with this: nothing is logged, and the verifier removes the code.
@@ -276,7 +277,10 @@ fn load_group(ebpf: &mut Ebpf, group: Group) -> Result<(), ProbeError> {
     for probe in Probe::ALL.into_iter().filter(|probe| probe.group() == group) {
         let loaded = program(ebpf, probe)?.load();
         let what = program_name(probe);
-        loaded.map_err(|error| ProbeError::Load { what, reason: one_line(&error) })?;
+        loaded.map_err(|error| {
+            let reason = features::lacks_helpers().unwrap_or_else(|| one_line(&error));
+            ProbeError::Load { what, reason }
+        })?;
     }
     Ok(())
 }

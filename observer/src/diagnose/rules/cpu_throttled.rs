@@ -2,7 +2,13 @@
 
 use crate::diagnose::case::percent;
 use crate::diagnose::{Case, Rule, Said};
+use crate::model::on_cpu;
 use crate::model::view::Severity;
+
+/// Callsites that are named at most.
+const MAX_BURNERS: usize = 3;
+/// Share of the CPU time after which no more are named.
+const MOST: f64 = 0.8;
 
 pub(super) const RULE: Rule = Rule {
     name: "cpu-throttled",
@@ -22,8 +28,11 @@ fn check(case: &Case<'_>) -> Option<Said> {
     let severity = if critical { Severity::Critical } else { Severity::Warning };
     let gomaxprocs = case.runtime().and_then(|runtime| runtime.gomaxprocs);
     let procs = gomaxprocs.map_or(String::new(), |n| format!("; GOMAXPROCS is {n}, {}", case.chosen_by()));
+    let burners = burners(case);
+    let used =
+        burners.as_ref().map_or(String::new(), |burners| format!("; the CPU time is that of {burners}"));
     let summary = format!(
-        "throttled in {} of CPU periods, for {:.2} s per second over all CPUs, at a limit of {:.2} cores set by {}{procs}",
+        "throttled in {} of CPU periods, for {:.2} s per second over all CPUs, at a limit of {:.2} cores set by {}{procs}{used}",
         percent(throttled.share),
         throttled.per_second,
         limit.value,
@@ -39,8 +48,30 @@ fn check(case: &Case<'_>) -> Option<Said> {
         .maybe("cpu_burst_seconds", case.cpu().and_then(|cpu| cpu.burst_seconds))
         .maybe("gomaxprocs", gomaxprocs)
         .maybe("gomaxprocs_source", case.gomaxprocs_source())
-        .maybe("runnable", case.state("runnable"));
+        .maybe("runnable", case.state("runnable"))
+        .maybe("cpu_used_by", burners.as_deref());
     Some(said)
+}
+
+/// Whose goroutines used the CPU in the same minute: the first ones that together have most of it.
+fn burners(case: &Case<'_>) -> Option<String> {
+    let callsites = &case.target.on_cpu.as_ref()?.callsites;
+    let all: f64 = callsites.iter().map(|callsite| callsite.recent_seconds).sum();
+    let mut named = Vec::new();
+    let mut sum = 0.0;
+    for callsite in callsites.iter().take(MAX_BURNERS).take_while(|callsite| callsite.recent_seconds > 0.0) {
+        let share = callsite.recent_seconds / all;
+        named.push(match &*callsite.created_by {
+            on_cpu::RUNTIME => format!("the Go runtime itself ({})", percent(share)),
+            "" => format!("{} ({})", callsite.entry, percent(share)),
+            created_by => format!("{} started by {created_by} ({})", callsite.entry, percent(share)),
+        });
+        sum += share;
+        if sum >= MOST {
+            break;
+        }
+    }
+    (!named.is_empty()).then(|| named.join(", "))
 }
 
 fn advice(case: &Case<'_>, gomaxprocs: Option<u32>) -> String {

@@ -7,8 +7,10 @@ mod landing;
 mod render;
 mod routes;
 mod server;
+mod web;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 pub use server::serve;
+pub use web::{WebConfig, watch_config};
 
 use crate::model::view::View;
 
@@ -38,7 +41,7 @@ pub struct HttpState {
 /// What a client may take.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Connections at a time; more are closed at once.
+    /// Connections at a time; past them one that is idle gives way.
     connections: usize,
     /// Time until the request's header must be there.
     header: Duration,
@@ -67,6 +70,14 @@ pub enum HttpError {
         address: String,
         /// From the system or the resolver.
         source: io::Error,
+    },
+    /// The file of the web configuration can't be used.
+    #[error("cannot use the web configuration {}: {reason}", path.display())]
+    Config {
+        /// As the user gave it.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// The path of the metrics can't be used.
     #[error(

@@ -1,25 +1,58 @@
 //! What each path answers.
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::watch;
 
-use super::{HttpState, landing, render};
+use super::web::Passwords;
+use super::{HttpState, WebConfig, landing, render};
 
 /// Views may be late by this many intervals before the observer says that it isn't ready.
 const LATE_INTERVALS: u32 = 3;
 const NO_VIEW: &str = "there is no view yet: the first tick has not ended\n";
 
+/// Paths that need no password: they tell nothing about targets, and a kubelet has none.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Who may ask, and what every answer has.
+#[derive(Clone)]
+struct Guard {
+    web: watch::Receiver<Arc<WebConfig>>,
+    passwords: Arc<Passwords>,
+}
+
 /// GET and HEAD on the known paths; axum answers the rest with 404 and 405.
-pub(super) fn router(state: HttpState) -> Router {
+pub(super) fn router(state: HttpState, web: watch::Receiver<Arc<WebConfig>>) -> Router {
+    let guard = Guard { web, passwords: Arc::new(Passwords::new()) };
     Router::new()
         .route("/", get(root))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route(&state.telemetry_path.clone(), get(metrics))
         .with_state(state)
+        .layer(from_fn_with_state(guard, guarded))
+}
+
+async fn guarded(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let web = guard.web.borrow().clone();
+    let allowed =
+        OPEN.contains(&request.uri().path()) || guard.passwords.allow(&web.users, request.headers()).await;
+    let mut response = if allowed {
+        next.run(request).await
+    } else {
+        let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"observer\"")];
+        (StatusCode::UNAUTHORIZED, challenge, "a user and a password are needed\n").into_response()
+    };
+    for (name, value) in &web.headers {
+        response.headers_mut().insert(name, value.clone());
+    }
+    response
 }
 
 async fn root(State(state): State<HttpState>) -> impl IntoResponse {

@@ -1,7 +1,10 @@
 //! Goroutines, by `go` statement, state and wait reason.
 
+use std::sync::Arc;
+
 use super::{Identity, Kind, Metric, Samples};
-use crate::model::view::{CallsiteView, SeriesView, TargetView, View};
+use crate::model::view::{CallsiteView, SeriesView, TargetView, TotalsView, View};
+use crate::model::waits::{self, Wait, Waits};
 
 const CALLSITE: &[&str] = &["created_by", "entry"];
 /// Both labels of the series that holds every callsite without series of its own.
@@ -40,6 +43,63 @@ pub(super) const METRICS: &[Metric] = &[
         labels: CALLSITE,
         read: |view, samples| {
             counters(view, samples, |series| series.exited, |(_, exited)| exited);
+        },
+    },
+    Metric {
+        name: "observer_goroutine_cpu_seconds_total",
+        help: "CPU time of goroutines, by go statement: samples of the CPUs' clocks (--cpu-sampling-hz), so n seconds at \
+               49 Hz are exact to about √(n/49) seconds. created_by=\"runtime\" is the runtime itself: its own goroutines \
+               as the garbage collector's, the scheduler, threads without a goroutine; \"unknown\" what could not be read. \
+               Absent without sampling",
+        kind: Kind::Counter,
+        identity: Identity::Process,
+        labels: CALLSITE,
+        read: |view, samples| {
+            for totals in &view.totals {
+                for (created_by, entry, seconds) in &totals.cpu_seconds {
+                    samples.sum(totals, &[created_by, entry], *seconds);
+                }
+            }
+        },
+    },
+    Metric {
+        name: "observer_goroutine_parks_total",
+        help: "Times that goroutines parked, by the Go runtime's own wait reason: measured in windows and scaled to the time \
+               between them, see observer_probe_coverage_ratio. Absent without probes",
+        kind: Kind::Counter,
+        identity: Identity::Process,
+        labels: &["wait_reason"],
+        read: |view, samples| {
+            for (totals, reason, wait) in waits(view) {
+                samples.sum(totals, &[reason], wait.parks.round());
+            }
+        },
+    },
+    Metric {
+        name: "observer_goroutine_wait_seconds",
+        help: "How long goroutines waited, from parking until they ran again, by wait reason; estimated from windows as \
+               observer_goroutine_parks_total. Waits longer than a window are seldom or never in it: what is missing to \
+               the parks; observer_goroutine_oldest_wait_seconds has them. Absent without probes",
+        kind: Kind::Histogram,
+        identity: Identity::Process,
+        labels: &["wait_reason"],
+        read: |view, samples| {
+            for (totals, reason, wait) in waits(view) {
+                samples.spread(totals, &[reason], &wait.until_run);
+            }
+        },
+    },
+    Metric {
+        name: "observer_goroutine_run_queue_seconds",
+        help: "How long goroutines that were made ready waited for a processor; estimated from windows. Without those that \
+               the network poller made ready. Absent without probes",
+        kind: Kind::Histogram,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| {
+            for totals in view.totals.iter().filter(|totals| !totals.waits.is_empty()) {
+                samples.spread(totals, &[], &waits::queued(&totals.waits));
+            }
         },
     },
     Metric {
@@ -87,6 +147,14 @@ pub(super) const METRICS: &[Metric] = &[
         },
     },
 ];
+
+fn waits(view: &View) -> impl Iterator<Item = (&TotalsView, &str, &Wait)> {
+    let reasons = |totals| -> (&TotalsView, &Waits<Arc<str>>) { (totals, &totals.waits) };
+    view.totals
+        .iter()
+        .map(reasons)
+        .flat_map(|(totals, waits)| waits.iter().map(move |(reason, wait)| (totals, &**reason, wait)))
+}
 
 fn snapshots(view: &View) -> impl Iterator<Item = (&TargetView, &crate::model::view::GoroutinesView)> {
     view.targets.iter().filter_map(|target| Some((target, target.goroutines.as_ref()?)))

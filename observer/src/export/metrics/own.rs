@@ -113,12 +113,22 @@ pub(super) const METRICS: &[Metric] = &[
     },
     Metric {
         name: "observer_series_folded_total",
-        help: "Callsites that were put into created_by=\"other\" because their process has --max-callsites \
-               others with more goroutines",
+        help: "Callsites that were put into created_by=\"other\" because their workload has --max-callsites \
+               others with more goroutines, or the machine --max-callsites-node",
         kind: Kind::Counter,
         identity: Identity::Observer,
         labels: &[],
         read: |view, samples| samples.sum(Subject::OBSERVER, &[], view.observer.series_folded as f64),
+    },
+    Metric {
+        name: "observer_container_lookups_total",
+        help: "Questions to the container runtime for the name of a container, by result: named, unknown (it \
+               has no such container), failed (no answer, or one that can't be true). Each is asked again \
+               until it is named",
+        kind: Kind::Counter,
+        identity: Identity::Observer,
+        labels: &["result"],
+        read: |view, samples| counts(&view.observer.container_lookups, samples),
     },
     Metric {
         name: "observer_feature_enabled",

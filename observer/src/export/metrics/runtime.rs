@@ -6,14 +6,19 @@ use crate::model::view::{RuntimeView, TargetView, View};
 pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "observer_target_info",
-        help: "1 for each observed process: pid, cgroup path and executable, for joins on the identity \
-               labels. The only metric with labels of one process",
+        help: "1 for each observed process, for joins on the identity labels: pid as the observer sees it, \
+               inner_pid in the process's own PID namespace, container id, systemd slice, cgroup path and \
+               executable. The only metric with labels of one process",
         kind: Kind::Gauge,
         identity: Identity::Process,
-        labels: &["pid", "cgroup", "exe"],
+        labels: &["pid", "inner_pid", "container_id", "slice", "cgroup", "exe"],
         read: |view, samples| {
             for target in &view.targets {
-                samples.info(target, &[&target.pid.to_string(), &target.cgroup_path, &target.exe]);
+                let inner = target.inner_pid.map(|pid| pid.to_string()).unwrap_or_default();
+                let id = target.container_id.as_deref().unwrap_or_default();
+                let slice = target.slice.as_deref().unwrap_or_default();
+                let pid = target.pid.to_string();
+                samples.info(target, &[&pid, &inner, id, slice, &target.cgroup_path, &target.exe]);
             }
         },
     },

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use observer_ebpf::abi;
 use prometheus::proto;
 
 use super::{Kind, Metric};
 use crate::model::view::{CgroupView, Durations, Owner, TargetView, TotalsView};
+use crate::model::waits::Spread;
 use crate::text::{printable, truncated};
 
 /// Longest label value in bytes. Longer ones are cut, and series that become equal so are one.
@@ -62,11 +64,12 @@ pub struct Samples {
     metric: &'static Metric,
     numbers: BTreeMap<Labels, f64>,
     histogram: Option<Durations>,
+    spreads: BTreeMap<Labels, Spread>,
 }
 
 impl Samples {
     pub(super) fn new(metric: &'static Metric) -> Self {
-        Self { metric, numbers: BTreeMap::new(), histogram: None }
+        Self { metric, numbers: BTreeMap::new(), histogram: None, spreads: BTreeMap::new() }
     }
 
     /// Adds to what the series has.
@@ -92,6 +95,12 @@ impl Samples {
     /// The observer's durations: the only histogram series of the metric.
     pub(super) fn histogram(&mut self, durations: &Durations) {
         self.histogram = Some(durations.clone());
+    }
+
+    /// Adds estimated durations to the series's histogram.
+    pub(super) fn spread<'a>(&mut self, subject: impl Into<Subject<'a>>, labels: &[&str], spread: &Spread) {
+        let labels = self.labels(subject.into(), labels);
+        self.spreads.entry(labels).or_default().add(spread);
     }
 
     fn merge(&mut self, subject: Subject<'_>, labels: &[&str], value: f64, merge: fn(f64, f64) -> f64) {
@@ -120,7 +129,8 @@ impl Samples {
     pub(super) fn into_proto(self) -> Vec<proto::Metric> {
         let kind = self.metric.kind;
         let numbers = self.numbers.into_iter().map(|(labels, value)| number(kind, labels, value));
-        numbers.chain(self.histogram.as_ref().map(histogram)).collect()
+        let spreads = self.spreads.into_iter().map(|(labels, spread)| estimated(labels, &spread));
+        numbers.chain(self.histogram.as_ref().map(histogram)).chain(spreads).collect()
     }
 }
 
@@ -148,6 +158,28 @@ fn pair((name, value): (&'static str, String)) -> proto::LabelPair {
     pair.set_name(name.to_owned());
     pair.set_value(value);
     pair
+}
+
+/// Every second bucket has a bound of its own, so that the series stay few: four times as far as the one before.
+fn estimated(labels: Labels, spread: &Spread) -> proto::Metric {
+    let mut below = 0.0;
+    let mut buckets = Vec::new();
+    for (index, count) in spread.buckets.iter().enumerate() {
+        below += count;
+        if let (0, Some(end)) = (index % 2, abi::Durations::end_ns(index)) {
+            let mut bucket = proto::Bucket::default();
+            bucket.set_cumulative_count(below.round() as u64);
+            bucket.set_upper_bound(end as f64 / 1e9);
+            buckets.push(bucket);
+        }
+    }
+    let mut histogram = proto::Histogram::default();
+    histogram.set_bucket(buckets);
+    histogram.set_sample_count(below.round() as u64);
+    histogram.set_sample_sum(spread.seconds);
+    let mut metric = proto::Metric::from_label(labels.into_iter().map(pair).collect());
+    metric.set_histogram(histogram);
+    metric
 }
 
 fn histogram(durations: &Durations) -> proto::Metric {

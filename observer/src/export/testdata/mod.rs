@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::model::view::{
-    CallsiteView, CgroupView, CpuView, Durations, Evidence, Fact, Finding, GoroutinesView, GroupView,
-    HugePages, Io, Limit, Memory, MemoryEvents, ObserverView, Pids, Pressure, ProbesView, RuntimeView,
-    SeriesView, Severity, Source, Stall, TargetState, TargetView, Throttling, TotalsView, View,
+    CallsiteCpuView, CallsiteView, CgroupView, CpuView, Durations, Evidence, Fact, Finding, GoroutinesView,
+    GroupView, HugePages, Io, Limit, Memory, MemoryEvents, ObserverView, OnCpuView, Pids, Pressure,
+    ProbesView, ReasonWaitsView, RuntimeView, SeriesView, Severity, Source, Stall, TargetState, TargetView,
+    Throttling, TotalsView, View, WaitsView,
 };
+use crate::model::waits::{Wait, Waits};
 pub(crate) use crate::testing::assert_golden;
 
 /// Escape sequence, line break, quotes, backslash, braces, a right-to-left override, HTML.
@@ -56,6 +58,8 @@ fn leaking(pid: u32, live: u64) -> TargetView {
     target.owner.pod = Some("controller-0".into());
     target.owner.container = Some("manager".into());
     target.cgroup_path = "/kubepods/pod1/c1".into();
+    target.container_id = Some("c1".into());
+    target.inner_pid = Some(1);
     target.cgroup = Some(0);
     target.goroutines = Some(GoroutinesView {
         user: live + 25,
@@ -84,8 +88,47 @@ fn leaking(pid: u32, live: u64) -> TargetView {
         estimated: pid != 4242,
         groups: vec![if pid == 4242 { always_on() } else { in_windows() }],
     });
+    let on_cpu = |created_by: &str, entry: &str, cores| CallsiteCpuView {
+        created_by: created_by.into(),
+        entry: entry.into(),
+        cores: Some(cores),
+        recent_seconds: 60.0 * cores,
+    };
+    target.on_cpu = Some(OnCpuView {
+        callsites: vec![
+            on_cpu("net/http.(*Server).Serve", "net/http.(*conn).serve", 0.36),
+            on_cpu("runtime", "runtime", 0.12),
+        ],
+    });
+    target.waits = Some(WaitsView {
+        reasons: vec![
+            ReasonWaitsView {
+                reason: "chan send".into(),
+                parks_per_second: 1250.5,
+                blocked_p50_seconds: Some(0.000_131_072),
+                blocked_p99_seconds: Some(f64::INFINITY),
+            },
+            ReasonWaitsView { reason: "select".into(), parks_per_second: 0.25, ..ReasonWaitsView::default() },
+        ],
+        run_queue_p50_seconds: Some(0.000_004_096),
+        run_queue_p99_seconds: Some(0.008_388_608),
+        coverage: 0.0315,
+        longest_seconds: 0.1,
+    });
     target.callsites = vec![leak(live), busy(), folded("main.serve", 3), folded("main.(*pool).grow", 2)];
     target
+}
+
+/// A thousand parks, of which most were short.
+fn wait() -> Wait {
+    let mut wait = Wait { parks: 1000.25, ..Wait::default() };
+    wait.until_run.buckets[0] = 900.5;
+    wait.until_run.buckets[20] = 90.25;
+    wait.until_run.buckets[27] = 1.0;
+    wait.until_run.seconds = 177.125;
+    wait.queued.buckets[3] = 990.75;
+    wait.queued.seconds = 0.006;
+    wait
 }
 
 fn always_on() -> GroupView {
@@ -123,6 +166,12 @@ fn totals() -> TotalsView {
         process: target.process,
         series: vec![series(leak(183_742)), series(busy())],
         other: Some((1800, 1790)),
+        cpu_seconds: vec![
+            ("net/http.(*Server).Serve".into(), "net/http.(*conn).serve".into(), 918.5),
+            ("other".into(), "other".into(), 1.25),
+            ("runtime".into(), "runtime".into(), 305.75),
+        ],
+        waits: Waits::from([("chan send".into(), wait()), (HOSTILE.into(), Wait::default())]),
     }
 }
 
@@ -131,6 +180,7 @@ fn hostile() -> TargetView {
     target.exe = format!("/opt/{HOSTILE}").into();
     target.owner.unit = Some(HOSTILE.into());
     target.cgroup_path = format!("/system.slice/{HOSTILE}").into();
+    target.slice = Some("system.slice".into());
     target.cgroup = Some(1);
     target.state = TargetState::SnapshotOnly;
     target.reason = Some("its Go version has no probe sites".into());
@@ -167,6 +217,9 @@ fn target(pid: u32, process: &str) -> TargetView {
         exe: format!("/usr/bin/{process}").into(),
         owner: Default::default(),
         cgroup_path: "/".into(),
+        container_id: None,
+        slice: None,
+        inner_pid: None,
         cgroup: None,
         go_version: Some("go1.24.11".into()),
         state: TargetState::Observed,
@@ -174,6 +227,8 @@ fn target(pid: u32, process: &str) -> TargetView {
         goroutines: None,
         runtime: None,
         probes: None,
+        on_cpu: None,
+        waits: None,
         usable_cpus: Some(8),
         recent: Vec::new(),
         callsites: Vec::new(),
@@ -302,6 +357,7 @@ fn observer() -> ObserverView {
         snapshot_errors: BTreeMap::from([("deadline", 1)]),
         snapshot_durations: durations,
         series_folded: 4,
+        container_lookups: BTreeMap::from([("named", 2), ("failed", 1)]),
         features: BTreeMap::from([("probes", true), ("exec_events", false)]),
         cpu_seconds: 12.5,
         resident_bytes: 20_971_520,

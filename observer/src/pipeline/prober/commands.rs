@@ -8,7 +8,9 @@ use rustc_hash::FxHashMap;
 
 use crate::discover::process::Identity;
 use crate::model::history::Counts;
+use crate::model::on_cpu::Samples;
 use crate::model::view::GroupView;
+use crate::model::waits::WaitIncrement;
 use crate::pipeline::executables::Executable;
 use crate::probe::governor::Costs;
 use crate::probe::{ProbeError, Removed};
@@ -28,8 +30,8 @@ pub(in crate::pipeline) struct Wanted {
 pub(super) enum Message {
     /// From the pipeline: watch a target.
     Admit(Box<Wanted>),
-    /// From the pipeline: a target has ended or runs another program. The answer is its last counts.
-    Release { slot: u64, answer: SyncSender<Counts> },
+    /// From the pipeline: a target has ended or runs another program. The answer is its last counts, if it was watched.
+    Release { slot: u64, answer: SyncSender<Option<LastCounts>> },
     /// From the pipeline: what is known of all targets?
     Read(SyncSender<Readings>),
     /// From the attacher: probes are in a target, or why not.
@@ -40,6 +42,14 @@ pub(super) enum Message {
     Calibrated(Costs),
     /// From the pipeline: take all probes out, and end.
     Stop,
+}
+
+/// What was counted in a target up to its end.
+#[derive(Debug, Default)]
+pub(in crate::pipeline) struct LastCounts {
+    pub(in crate::pipeline) counts: Counts,
+    pub(in crate::pipeline) samples: Samples,
+    pub(in crate::pipeline) waits: Vec<WaitIncrement>,
 }
 
 /// How far probes came in a target.
@@ -68,19 +78,35 @@ pub(in crate::pipeline) struct TargetReading {
     pub(in crate::pipeline) exact: bool,
     /// By group.
     pub(in crate::pipeline) groups: Vec<GroupView>,
+    /// What was measured since the last time.
+    pub(in crate::pipeline) waits: Vec<WaitIncrement>,
 }
 
 /// All targets at one time, by slot.
 #[derive(Debug, Default)]
-pub(in crate::pipeline) struct Readings(pub(super) FxHashMap<u64, TargetReading>);
+pub(in crate::pipeline) struct Readings {
+    pub(super) targets: FxHashMap<u64, TargetReading>,
+    /// Samples since sampling began, also of targets that aren't watched.
+    pub(super) samples: FxHashMap<u64, Samples>,
+}
 
 impl Readings {
     /// `None` for a target that isn't watched, or if nothing could be read.
     pub(in crate::pipeline) fn of(&self, slot: u64) -> Option<&TargetReading> {
-        self.0.get(&slot)
+        self.targets.get(&slot)
+    }
+
+    /// Samples that found a target on a CPU; `None` if there was none so far.
+    pub(in crate::pipeline) fn samples(&self, slot: u64) -> Option<&Samples> {
+        self.samples.get(&slot)
+    }
+
+    /// Waits that were measured in a target since the last reading.
+    pub(in crate::pipeline) fn take_waits(&mut self, slot: u64) -> Vec<WaitIncrement> {
+        self.targets.get_mut(&slot).map(|reading| std::mem::take(&mut reading.waits)).unwrap_or_default()
     }
 
     pub(super) fn is_anything_pending(&self) -> bool {
-        self.0.values().any(|reading| reading.outcome == Outcome::Pending)
+        self.targets.values().any(|reading| reading.outcome == Outcome::Pending)
     }
 }

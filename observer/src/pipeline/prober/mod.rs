@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 use observer_ebpf::abi::{Group, Loss, Probe};
 
 use super::executables::Executable;
-use super::target::Probing;
+use super::target::{Probing, Target};
 use crate::gobin::Layouts;
-use crate::model::history::Counts;
 use crate::probe::governor::{Budget, Budgets};
-use crate::probe::{self, ExecWatch, Probes};
+use crate::probe::{self, ExecWatch, Probes, SampledTarget};
 
 use commands::Message;
-pub(super) use commands::{Outcome, Readings, TargetReading, Wanted};
+use watched::samples;
+
+pub(super) use commands::{LastCounts, Outcome, Readings, TargetReading, Wanted};
 
 /// How long the thread may take to answer. It answers between two looks at the counts.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -34,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Loads the programs and talks to the thread; without probes it refuses everything with one reason.
 pub(super) struct Prober {
     state: Result<Loaded, Probing>,
+    /// Samples of each CPU per second.
+    hz: u32,
 }
 
 struct Loaded {
@@ -51,15 +54,40 @@ struct Running {
 
 impl Prober {
     /// Loads the programs if probes are wanted.
-    pub(super) fn new(wanted: bool, budgets: Budgets) -> Self {
+    pub(super) fn new(wanted: bool, budgets: Budgets, hz: u32) -> Self {
         if !wanted || budgets.target == Budget::Off || budgets.node == Budget::Off {
-            return Self { state: Err(Probing::Off) };
+            return Self { state: Err(Probing::Off), hz };
         }
-        let loaded = Probes::load(&probe::Options::default()).map_err(|error| {
+        let options = probe::Options { cpu_sampling_hz: hz, ..probe::Options::default() };
+        let loaded = Probes::load(&options).map_err(|error| {
             tracing::warn!(%error, "probes are off: goroutines are counted by snapshots only (see `observer check`)");
             Probing::Refused(error.to_string().into())
         });
-        Self { state: loaded.map(|probes| Loaded { probes: Arc::new(probes), budgets, thread: None }) }
+        if let Some(Err(error)) = loaded.as_ref().ok().filter(|_| hz > 0).map(Probes::can_sample) {
+            tracing::warn!(%error, "no CPU time by go statement");
+        }
+        Self { state: loaded.map(|probes| Loaded { probes: Arc::new(probes), budgets, thread: None }), hz }
+    }
+
+    /// Samples of each CPU per second.
+    pub(super) const fn hz(&self) -> u32 {
+        self.hz
+    }
+
+    /// Samples the CPU time of a target from now on, if its goroutines can be found.
+    pub(super) fn sample(&self, target: &Target) {
+        let (Ok(Loaded { probes, .. }), Some(executable)) = (&self.state, &target.executable) else { return };
+        let binary = &executable.binary;
+        let (Some(tls_offset), Layouts::Measured(layout)) = (binary.tls_offset, binary.layouts) else {
+            return;
+        };
+        if probes.can_sample().is_err() {
+            return;
+        }
+        let sampled = SampledTarget { pid: target.identity.pid, slot: target.slot, tls_offset, layout };
+        if let Err(error) = probes.sample(&sampled) {
+            tracing::info!(pid = target.identity.pid, %error, "no CPU time by go statement of this target");
+        }
     }
 
     /// Whether and when probes will be put into processes that run an executable.
@@ -90,13 +118,30 @@ impl Prober {
     }
 
     /// Takes the probes out of a target that has ended or runs another program; returns its last counts.
-    pub(super) fn release(&self, slot: u64) -> Counts {
-        self.ask(|answer| Message::Release { slot, answer }).unwrap_or_default()
+    pub(super) fn release(&self, slot: u64) -> LastCounts {
+        let Ok(Loaded { probes, .. }) = &self.state else { return LastCounts::default() };
+        probes.end_sampling(slot);
+        let watched = self.ask(|answer| Message::Release { slot, answer }).flatten();
+        watched.unwrap_or_else(|| {
+            // It was sampled at most.
+            let counts = probes.forget(slot).unwrap_or_default();
+            LastCounts { samples: samples(&counts), ..LastCounts::default() }
+        })
     }
 
     /// What is known of all targets.
     pub(super) fn read(&self) -> Readings {
-        self.ask(Message::Read).unwrap_or_default()
+        self.ask(Message::Read).unwrap_or_else(|| self.samples_only())
+    }
+
+    /// Without a thread, no target is watched.
+    fn samples_only(&self) -> Readings {
+        let Ok(Loaded { probes, .. }) = &self.state else { return Readings::default() };
+        let counts = probes.counts().unwrap_or_default();
+        Readings {
+            samples: counts.iter().map(|(slot, counts)| (*slot, samples(counts))).collect(),
+            ..Readings::default()
+        }
     }
 
     /// Waits until it is known of every target whether probes can be put into it, or until a time.

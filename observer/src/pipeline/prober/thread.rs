@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use observer_ebpf::abi::Group;
 
 use super::attacher::{self, Job};
-use super::commands::{Message, Readings, TargetReading, Wanted};
+use super::commands::{LastCounts, Message, Readings, TargetReading, Wanted};
 use super::group_name;
-use super::watched::{Failed, Watched, by_callsite};
+use super::watched::{Failed, Watched, by_callsite, samples};
 use crate::model::estimate::Reading;
-use crate::model::history::Counts;
 use crate::model::view::GroupView;
 use crate::pipeline::worker::Worker;
 use crate::probe::governor::{Action, Budgets, Costs, Decision, Governor};
@@ -98,6 +97,9 @@ impl Thread {
                 if let Some(removed) = removed {
                     self.probes.removed(removed);
                 }
+                if group == Group::Waits {
+                    self.take_waits(slot);
+                }
                 self.removed(slot, group);
             }
             Message::Calibrated(costs) => self.governor.recalibrated(costs),
@@ -153,6 +155,18 @@ impl Thread {
             }
             // What was counted since it was released is nobody's.
             None => self.forget(slot),
+        }
+    }
+
+    /// Takes what a window measured; of a target that was released it is nobody's.
+    fn take_waits(&mut self, slot: u64) {
+        match self.probes.take_waits(slot) {
+            Ok(waits) => {
+                if let Some(target) = self.targets.get_mut(&slot) {
+                    target.close_waits(Instant::now(), &waits);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "waits of a window are lost"),
         }
     }
 
@@ -215,10 +229,10 @@ impl Thread {
         }
     }
 
-    fn release(&mut self, slot: u64) -> Counts {
+    fn release(&mut self, slot: u64) -> Option<LastCounts> {
         let (at, raw) = self.counts_of(slot);
         self.governor.release(slot);
-        let Some(mut target) = self.targets.remove(&slot) else { return Counts::default() };
+        let mut target = self.targets.remove(&slot)?;
         let counts = by_callsite(&raw);
         // It has ended, or another program runs there: its own count can't be read any more.
         let last = target.estimate.read(Reading { at, counts: &counts, own: None });
@@ -229,7 +243,7 @@ impl Thread {
         if self.removers.len() == before {
             self.forget(slot);
         }
-        last
+        Some(LastCounts { counts: last, samples: samples(&raw), waits: target.take_waits() })
     }
 
     fn forget(&self, slot: u64) {
@@ -241,8 +255,15 @@ impl Thread {
     fn read(&mut self) -> Readings {
         let Ok(counts) = self.probes.counts() else { return Readings::default() };
         let (at, none) = (Instant::now(), TargetCounts::default());
-        let mut readings = Readings::default();
+        let mut readings = Readings {
+            samples: counts.iter().map(|(slot, counts)| (*slot, samples(counts))).collect(),
+            ..Readings::default()
+        };
+        let waits = self.probes.waits().unwrap_or_default();
         for (slot, target) in &mut self.targets {
+            if let Some(waits) = waits.get(slot) {
+                target.read_waits(at, waits);
+            }
             let raw = by_callsite(counts.get(slot).unwrap_or(&none));
             let own = target.estimate.is_gap().then(|| target.own_count(&mut self.worker)).flatten();
             let counts = target.estimate.read(Reading { at, counts: &raw, own });
@@ -255,8 +276,9 @@ impl Thread {
                     .groups()
                     .filter_map(|group| group_view(&self.governor, target, group, at))
                     .collect(),
+                waits: target.take_waits(),
             };
-            readings.0.insert(*slot, reading);
+            readings.targets.insert(*slot, reading);
         }
         readings
     }
@@ -308,7 +330,10 @@ fn group_view(governor: &Governor, target: &Watched, group: Group, now: Instant)
         probe: group_name(group),
         state: decision.name(),
         decision: decision.to_string().into(),
-        coverage: if group == Group::Lifecycle { target.estimate.coverage(now) } else { 0.0 },
+        coverage: match group {
+            Group::Lifecycle => target.estimate.coverage(now),
+            Group::Waits => target.waits_coverage(now),
+        },
         overhead: governor.overhead(target.wanted.slot, group),
         spent_seconds: governor.spent(target.wanted.slot, group),
     })

@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use observer_ebpf::abi::Group;
+use observer_ebpf::abi::{self, Group};
 
 use super::commands::{Outcome, Wanted};
 use crate::discover::process;
 use crate::model::estimate::Estimate;
 use crate::model::history::{Counted, Counts};
+use crate::model::on_cpu::{Sampled, Samples};
+use crate::model::waits::{WaitIncrement, WaitMeter};
 use crate::pipeline::worker::Worker;
-use crate::probe::{ProbeError, TargetCounts};
+use crate::probe::{ProbeError, TargetCounts, TargetWaits};
 use crate::snapshot::census::CallsiteKey;
 use crate::snapshot::memory::{Memory, ProcessMemory};
 
 /// How often putting probes into a target is tried again when the reason may pass.
 const MAX_ATTEMPTS: u32 = 3;
+/// Increments of waits that are kept until they are asked for.
+const MAX_INCREMENTS: usize = 256;
 /// How long reading one word of a target may take.
 const READ: Duration = Duration::from_millis(200);
 
@@ -30,6 +34,9 @@ pub(super) struct Watched {
     attempts: u32,
     /// Where the number of the goroutine created last is.
     last_goid: Option<u64>,
+    meter: WaitMeter,
+    /// Waits that the pipeline hasn't been told of.
+    waits: Vec<WaitIncrement>,
     /// Names of the decisions that were logged.
     pub(super) logged: BTreeMap<Group, &'static str>,
 }
@@ -55,8 +62,39 @@ impl Watched {
             charged: BTreeMap::new(),
             cpu: None,
             attempts: 0,
+            meter: WaitMeter::new(Instant::now()),
+            waits: Vec::new(),
             logged: BTreeMap::new(),
         }
+    }
+
+    /// Measures waits of a window that goes on.
+    pub(super) fn read_waits(&mut self, at: Instant, waits: &TargetWaits) {
+        let increment = self.meter.read(at, waits);
+        self.keep(increment);
+    }
+
+    /// Measures waits of a window that was closed.
+    pub(super) fn close_waits(&mut self, at: Instant, waits: &TargetWaits) {
+        let increment = self.meter.close(at, waits);
+        self.keep(increment);
+    }
+
+    fn keep(&mut self, increment: WaitIncrement) {
+        // Nobody reads them while the pipeline is busy.
+        if increment.measured > Duration::ZERO && self.waits.len() < MAX_INCREMENTS {
+            self.waits.push(increment);
+        }
+    }
+
+    /// Share of the last minute in which waits were measured.
+    pub(super) fn waits_coverage(&self, now: Instant) -> f64 {
+        self.meter.coverage(now)
+    }
+
+    /// What was measured since this was asked last.
+    pub(super) fn take_waits(&mut self) -> Vec<WaitIncrement> {
+        std::mem::take(&mut self.waits)
     }
 
     /// Groups that have sites in what it runs.
@@ -150,4 +188,20 @@ pub(super) fn by_callsite(counts: &TargetCounts) -> Counts {
             (CallsiteKey { gopc, entry }, Counted { created: counts.created, exited: counts.exited })
         })
         .collect()
+}
+
+/// Samples of one target.
+pub(super) fn samples(counts: &TargetCounts) -> Samples {
+    let sampled = |gopc, entry| {
+        let key = abi::CallsiteKey { slot: 0, gopc, entry };
+        if key == abi::CallsiteKey::no_goroutine(0) {
+            Sampled::Runtime
+        } else if key == abi::CallsiteKey::unreadable(0) {
+            Sampled::Unknown
+        } else {
+            Sampled::Callsite(CallsiteKey { gopc, entry })
+        }
+    };
+    let on_cpu = counts.iter().filter(|(_, counts)| counts.on_cpu > 0);
+    on_cpu.map(|(&(gopc, entry), counts)| (sampled(gopc, entry), counts.on_cpu)).collect()
 }

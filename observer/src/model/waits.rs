@@ -1,0 +1,358 @@
+//! Parks and waits: scaled from the windows in which they were measured, and added up so that no counter falls.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use observer_ebpf::abi;
+
+use super::view::{ReasonWaitsView, WaitsView};
+use crate::probe::{OnTime, TargetWaits};
+
+/// Waits that a window would see with a smaller probability are not scaled up any further: of those that are
+/// much longer than the window, a few would stand for very many.
+const LEAST_PROBABILITY: f64 = 0.25;
+/// What is said of the recent past reaches back so far.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// Estimated durations, by the buckets of [`abi::Durations`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Spread {
+    /// Number of durations.
+    pub buckets: [f64; abi::Durations::BUCKETS],
+    /// All of them together, seconds.
+    pub seconds: f64,
+}
+
+/// Estimated parks and waits of one wait reason.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wait {
+    /// Times that goroutines parked.
+    pub parks: f64,
+    /// From parking to being made ready, without what the network poller made ready.
+    pub until_ready: Spread,
+    /// From parking to running.
+    pub until_run: Spread,
+    /// From being made ready to running.
+    pub queued: Spread,
+}
+
+/// Waits by reason: by its number as measured, or by its name.
+pub type Waits<K> = BTreeMap<K, Wait>;
+
+/// What happened in a stretch of time, estimated from the part of it that was measured.
+#[derive(Debug, Clone, Default)]
+pub struct WaitIncrement {
+    /// Waits by `g.waitreason`.
+    pub waits: Waits<u8>,
+    /// The stretch of time.
+    pub elapsed: Duration,
+    /// How much of it was measured.
+    pub measured: Duration,
+    /// Waits longer than this could not be measured.
+    pub longest: Duration,
+}
+
+impl Spread {
+    /// All durations.
+    #[must_use]
+    pub fn count(&self) -> f64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The bound, in seconds, that a part of the durations is below, at most twice the true quantile; `None`
+    /// where there are no durations, and infinite above the last bound.
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> Option<f64> {
+        let rank = self.count() * part;
+        let mut below = 0.0;
+        let bucket = self.buckets.iter().position(|count| {
+            below += count;
+            *count > 0.0 && below >= rank
+        })?;
+        Some(abi::Durations::end_ns(bucket).map_or(f64::INFINITY, |end| end as f64 / 1e9))
+    }
+
+    /// Adds durations.
+    pub fn add(&mut self, other: &Self) {
+        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket += more;
+        }
+        self.seconds += other.seconds;
+    }
+
+    /// Of measured durations: `factor` for what was not measured, and more for those that a window of
+    /// `window` seconds, which sees ends for another `tail` seconds, is likely to see the begin or the end of only.
+    fn scaled(measured: &abi::Durations, factor: f64, window: f64, tail: f64) -> Self {
+        let mut spread = Self::default();
+        let (mut weighted, mut plain) = (0.0, 0.0);
+        for (index, count) in measured.buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let typical = typical_seconds(index);
+            let probability = (1.0 - (typical - tail).max(0.0) / window).clamp(LEAST_PROBABILITY, 1.0);
+            let count = *count as f64;
+            spread.buckets[index] = count * factor / probability;
+            plain += count * typical;
+            weighted += spread.buckets[index] * typical;
+        }
+        if plain > 0.0 {
+            spread.seconds = measured.sum_ns as f64 / 1e9 * weighted / plain;
+        }
+        spread
+    }
+}
+
+/// In the middle of a bucket, on a scale of powers.
+fn typical_seconds(bucket: usize) -> f64 {
+    let end = abi::Durations::end_ns(bucket).map_or_else(
+        || 2.0 * abi::Durations::end_ns(bucket - 1).unwrap_or_default() as f64,
+        |end| end as f64,
+    );
+    end / std::f64::consts::SQRT_2 / 1e9
+}
+
+impl Wait {
+    fn add(&mut self, other: &Self) {
+        self.parks += other.parks;
+        self.until_ready.add(&other.until_ready);
+        self.until_run.add(&other.until_run);
+        self.queued.add(&other.queued);
+    }
+}
+
+/// Adds what happened, by reason.
+pub fn add<K: Ord + Clone>(sum: &mut Waits<K>, more: &Waits<K>) {
+    for (reason, wait) in more {
+        sum.entry(reason.clone()).or_default().add(wait);
+    }
+}
+
+/// Time in run queues, over all reasons.
+#[must_use]
+pub fn queued<K>(waits: &Waits<K>) -> Spread {
+    waits.values().fold(Spread::default(), |mut sum, wait| {
+        sum.add(&wait.queued);
+        sum
+    })
+}
+
+/// With the names of the reasons.
+#[must_use]
+pub fn named(waits: &Waits<u8>, name: impl Fn(u8) -> Arc<str>) -> Waits<Arc<str>> {
+    let mut named = Waits::new();
+    for (reason, wait) in waits {
+        named.entry(name(*reason)).or_insert_with(Wait::default).add(wait);
+    }
+    named
+}
+
+/// Makes increments of what the probes measured in one target.
+#[derive(Debug)]
+pub struct WaitMeter {
+    /// Until when everything is in an increment.
+    accounted: Instant,
+    /// What of the window that is open is in an increment.
+    before: TargetWaits,
+    /// Stretches of time of the last minute, and how much of each was measured.
+    recent: VecDeque<(Instant, Duration, Duration)>,
+}
+
+impl WaitMeter {
+    /// Nothing is measured yet, at the time from which on waits count.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { accounted: now, before: TargetWaits::default(), recent: VecDeque::new() }
+    }
+
+    /// A window that goes on.
+    pub fn read(&mut self, now: Instant, waits: &TargetWaits) -> WaitIncrement {
+        let increment = self.increment(now, waits);
+        self.before = waits.clone();
+        increment
+    }
+
+    /// A window that has been closed; what follows is another one.
+    pub fn close(&mut self, now: Instant, waits: &TargetWaits) -> WaitIncrement {
+        let increment = self.increment(now, waits);
+        self.before = TargetWaits::default();
+        increment
+    }
+
+    /// Share of the last minute in which waits were measured.
+    #[must_use]
+    pub fn coverage(&self, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(self.accounted);
+        let (elapsed, measured) =
+            self.recent.iter().fold((since, Duration::ZERO), |(all, on), (_, elapsed, measured)| {
+                (all + *elapsed, on + *measured)
+            });
+        if elapsed.is_zero() { 0.0 } else { (measured.as_secs_f64() / elapsed.as_secs_f64()).min(1.0) }
+    }
+
+    fn increment(&mut self, now: Instant, waits: &TargetWaits) -> WaitIncrement {
+        let elapsed = now.saturating_duration_since(self.accounted);
+        let measured = waits.on.complete.saturating_sub(self.before.on.complete);
+        let mut increment =
+            WaitIncrement { elapsed, measured, longest: waits.on.complete, ..WaitIncrement::default() };
+        // Too short for a number that means anything: it is part of the next increment.
+        if measured.is_zero() {
+            return WaitIncrement::default();
+        }
+        self.accounted = now;
+        self.recent.push_back((now, elapsed, measured));
+        while self.recent.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > RECENT) {
+            self.recent.pop_front();
+        }
+        let factor = (elapsed.as_secs_f64() / measured.as_secs_f64()).max(1.0);
+        for (reason, seen) in &waits.reasons {
+            let before = self.before.reasons.get(reason).map(|before| before.counts).unwrap_or_default();
+            increment.waits.insert(*reason, scaled(&seen.counts, &before, factor, waits.on));
+        }
+        increment
+    }
+}
+
+fn scaled(now: &abi::WaitCounts, before: &abi::WaitCounts, factor: f64, on: OnTime) -> Wait {
+    let window = on.complete.as_secs_f64();
+    let spread = |now: &abi::Durations, before: &abi::Durations, tail: Duration| {
+        Spread::scaled(&since(now, before), factor, window, tail.as_secs_f64())
+    };
+    Wait {
+        parks: now.parks.saturating_sub(before.parks) as f64 * factor,
+        until_ready: spread(&now.until_ready, &before.until_ready, on.second),
+        until_run: spread(&now.until_run, &before.until_run, on.first),
+        // Whether it is seen depends on the wait before, not on its own length.
+        queued: Spread::scaled(&since(&now.queued, &before.queued), factor, f64::INFINITY, 0.0),
+    }
+}
+
+fn since(now: &abi::Durations, before: &abi::Durations) -> abi::Durations {
+    let mut since = *now;
+    for (bucket, before) in since.buckets.iter_mut().zip(before.buckets) {
+        *bucket = bucket.saturating_sub(before);
+    }
+    since.sum_ns = now.sum_ns.saturating_sub(before.sum_ns);
+    since
+}
+
+/// The waits of one target over the last minute, or in the last window if that is longer ago.
+#[derive(Debug, Default)]
+pub struct RecentWaits {
+    increments: VecDeque<(Instant, WaitIncrement)>,
+}
+
+impl RecentWaits {
+    /// Adds an increment.
+    pub fn push(&mut self, now: Instant, increment: WaitIncrement) {
+        self.increments.push_back((now, increment));
+        while self.increments.len() > 1
+            && self.increments.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > RECENT)
+        {
+            self.increments.pop_front();
+        }
+    }
+
+    /// `None` before the first window was closed.
+    #[must_use]
+    pub fn view(&self, name: impl Fn(u8) -> Arc<str>) -> Option<WaitsView> {
+        self.increments.back()?;
+        let increments = || self.increments.iter().map(|(_, increment)| increment);
+        let elapsed: f64 = increments().map(|increment| increment.elapsed.as_secs_f64()).sum();
+        let measured: f64 = increments().map(|increment| increment.measured.as_secs_f64()).sum();
+        let mut sum = Waits::new();
+        increments().for_each(|increment| add(&mut sum, &increment.waits));
+        let queue = queued(&sum);
+        let mut reasons: Vec<ReasonWaitsView> = named(&sum, name)
+            .into_iter()
+            .map(|(reason, wait)| ReasonWaitsView {
+                reason,
+                parks_per_second: wait.parks / elapsed,
+                blocked_p50_seconds: wait.until_run.quantile(0.5),
+                blocked_p99_seconds: wait.until_run.quantile(0.99),
+            })
+            .collect();
+        reasons.sort_by(|a, b| b.parks_per_second.total_cmp(&a.parks_per_second));
+        Some(WaitsView {
+            reasons,
+            run_queue_p50_seconds: queue.quantile(0.5),
+            run_queue_p99_seconds: queue.quantile(0.99),
+            coverage: (measured / elapsed).min(1.0),
+            longest_seconds: increments()
+                .map(|increment| increment.longest.as_secs_f64())
+                .fold(0.0, f64::max),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::ReasonWaits;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A window of a second with parks, and waits that lasted so long.
+    fn window(parks: u64, waits: &[(Duration, u64)]) -> TargetWaits {
+        let mut counts = abi::WaitCounts { parks, ..abi::WaitCounts::NONE };
+        for (length, number) in waits {
+            let nanoseconds = length.as_nanos() as u64;
+            counts.until_run.buckets[abi::Durations::bucket(nanoseconds)] += number;
+            counts.until_run.sum_ns += nanoseconds * number;
+        }
+        let on = OnTime { complete: SECOND, ..OnTime::default() };
+        let seen = ReasonWaits { counts, ..ReasonWaits::default() };
+        TargetWaits { on, reasons: [(7, seen)].into_iter().collect() }
+    }
+
+    /// What was measured in a tenth of the time is a tenth of what happened.
+    #[test]
+    fn windows_stand_for_the_time_between() {
+        let now = Instant::now();
+        let mut meter = WaitMeter::new(now);
+        let short = Duration::from_micros(3);
+        let increment = meter.close(now + 10 * SECOND, &window(50, &[(short, 40)]));
+        let wait = &increment.waits[&7];
+        assert_eq!((wait.parks, wait.until_run.count().round()), (500.0, 400.0));
+        assert!((wait.until_run.seconds / (400.0 * short.as_secs_f64()) - 1.0).abs() < 0.01);
+        let next = meter.close(now + 12 * SECOND, &window(50, &[]));
+        assert_eq!((next.waits[&7].parks, next.elapsed, next.measured), (100.0, 2 * SECOND, SECOND));
+        assert_eq!(meter.coverage(now + 20 * SECOND), 0.1);
+    }
+
+    /// Of waits as long as half the window, half are seen from begin to end, and count twice; those that no
+    /// window could see count for no more than four.
+    #[test]
+    fn long_waits_weigh_more() {
+        let now = Instant::now();
+        let half = Duration::from_nanos(((1_u64 << 29) as f64 / std::f64::consts::SQRT_2) as u64);
+        let increment = WaitMeter::new(now).close(now + SECOND, &window(0, &[(half, 10)]));
+        let seen = increment.waits[&7].until_run.count();
+        assert!((seen - 10.0 / (1.0 - half.as_secs_f64())).abs() < 0.2, "{seen}");
+        let increment = WaitMeter::new(now).close(now + SECOND, &window(0, &[(5 * SECOND, 10)]));
+        assert_eq!(increment.waits[&7].until_run.count(), 40.0);
+    }
+
+    /// A window that is open for long gives what was added since it was read last.
+    #[test]
+    fn an_open_window_is_read_piece_by_piece() {
+        let now = Instant::now();
+        let mut meter = WaitMeter::new(now);
+        assert_eq!(meter.read(now + SECOND, &window(50, &[])).waits[&7].parks, 50.0);
+        let mut later = window(70, &[]);
+        later.on.complete = 2 * SECOND;
+        assert_eq!(meter.read(now + 2 * SECOND, &later).waits[&7].parks, 20.0);
+        assert!(meter.read(now + 3 * SECOND, &later).waits.is_empty(), "nothing was measured");
+    }
+
+    /// A quantile is the bound of the bucket that it is in.
+    #[test]
+    fn quantiles() {
+        let mut spread = Spread::default();
+        assert_eq!(spread.quantile(0.5), None);
+        spread.buckets[0] = 98.0;
+        spread.buckets[3] = 1.5;
+        spread.buckets[abi::Durations::BUCKETS - 1] = 0.5;
+        assert_eq!(spread.quantile(0.5), Some(1.024e-6));
+        assert_eq!(spread.quantile(0.99), Some(8.192e-6));
+        assert_eq!(spread.quantile(1.0), Some(f64::INFINITY));
+    }
+}

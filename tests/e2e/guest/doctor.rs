@@ -1,0 +1,204 @@
+//! `observer doctor` on limits of a unified hierarchy that really bite: what it says is what the kernel's files say.
+
+use super::support::{close, kernel, limits};
+use crate::doctor::{doctor, finding, findings, settled_threads};
+use anyhow::{Context, Result, ensure};
+use observer_tests::build::{Variant, build};
+use observer_tests::cgroup::Child;
+use observer_tests::fixture::Fixture;
+use observer_tests::go::Go;
+use observer_tests::proc::loop_device;
+use observer_tests::wait;
+use serde_json::Value;
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+/// A number of a finding's evidence.
+fn evidence(finding: &Value, key: &str) -> Result<f64> {
+    finding["evidence"][key].as_f64().with_context(|| format!("no {key} in {finding}"))
+}
+
+fn advises(finding: &Value, what: &str) -> Result<()> {
+    let advice = finding["advice"].as_str().unwrap_or_default();
+    ensure!(advice.contains(what), "{what:?} is not in the advice: {finding}");
+    Ok(())
+}
+
+/// The quota of the parent throttles: the finding names the parent, and its shares are of the parent's counters.
+#[test]
+#[ignore = "for guests: cargo xtask vm"]
+fn throttled_by_the_parent() -> Result<()> {
+    let outer = Child::create("cpu")?;
+    outer.write("cpu.max", "40000 100000")?;
+    outer.delegate(&["cpu"])?;
+    let inner = outer.nested()?;
+    let path = build("incident", Go::USUAL, Variant::Static)?;
+    let burst = Fixture::spawn(Command::new(path).arg("burst").env("GOMAXPROCS", "8"))?;
+    inner.add(burst.pid())?;
+    let counters = || Ok::<_, anyhow::Error>((outer.stat("cpu.stat", "nr_periods")?, throttled(&outer)?));
+    let before = counters()?;
+    let findings = findings(&doctor(burst.pid(), 6, &[])?)?;
+    let after = counters()?;
+    let found = finding(&findings, "cpu-throttled")?;
+    assert_eq!(found["evidence"]["limit_set_by"], outer.name());
+    ensure!(close(evidence(found, "cpu_limit_cores")?, 0.4), "{found}");
+    let periods = evidence(found, "periods")?;
+    ensure!(periods >= 1.0 && periods <= (after.0 - before.0) as f64, "{periods}: {before:?} {after:?}");
+    let counted = periods * evidence(found, "throttled_periods_ratio")?;
+    ensure!(counted > 0.0 && counted <= (after.1 - before.1) as f64, "{counted}: {before:?} {after:?}");
+    advises(found, "GOMAXPROCS=2")?;
+    let procs = finding(&findings, "gomaxprocs-above-limit")?;
+    assert_eq!(procs["evidence"]["gomaxprocs_source"], "environment");
+    Ok(())
+}
+
+fn throttled(group: &Child) -> Result<u64> {
+    group.stat("cpu.stat", "nr_throttled")
+}
+
+/// A memory limit that is no multiple of the page size: the finding has what the kernel made of it, and the advice
+/// a GOMEMLIMIT that fits.
+#[test]
+#[ignore = "for guests: cargo xtask vm"]
+fn an_unaligned_memory_limit_and_no_gomemlimit() -> Result<()> {
+    let group = Child::create("memory")?;
+    group.write("memory.max", "123456789")?;
+    let limit = group.number("memory.max")?;
+    assert_eq!(limit, 123_453_440, "the kernel rounds down to pages");
+    let mut limits = limits()?;
+    group.add(limits.pid())?;
+    limits.ask("hold 70")?;
+    let findings = findings(&doctor(limits.pid(), 4, &[])?)?;
+    let unset = finding(&findings, "gomemlimit-unset")?;
+    assert_eq!(unset["evidence"]["memory_limit_bytes"], limit);
+    assert_eq!(unset["evidence"]["limit_set_by"], group.name());
+    let usage = evidence(unset, "memory_usage_bytes")?;
+    let current = group.number("memory.current")? as f64;
+    ensure!((usage - current).abs() < current / 10.0, "{usage} in use, the kernel says {current}");
+    ensure!((70.0..80.0).contains(&(evidence(unset, "heap_live_bytes")? / f64::from(1 << 20))), "{unset}");
+    // Nine tenths of the limit.
+    advises(unset, "GOMEMLIMIT=105MiB")?;
+    let unaligned = finding(&findings, "memory-limit-unaligned")?;
+    assert_eq!(unaligned["evidence"]["memory_limit_bytes"], limit);
+    Ok(())
+}
+
+/// A process that the kernel kills while the doctor looks is reported as such, with the kernel's own counts.
+#[test]
+#[ignore = "for guests: cargo xtask vm"]
+fn an_oom_kill() -> Result<()> {
+    let group = Child::create("memory")?;
+    group.write("memory.max", "60M")?;
+    let (survivor, mut victim) = (limits()?, limits()?);
+    for process in [&survivor, &victim] {
+        group.add(process.pid())?;
+    }
+    fs::write(format!("/proc/{}/oom_score_adj", victim.pid()), "1000")?;
+    let pid = survivor.pid();
+    let looking = thread::spawn(move || doctor(pid, 8, &[]));
+    thread::sleep(Duration::from_secs(3));
+    victim.tell("hold 200")?;
+    wait::until("the kill", || Ok((!victim.is_alive()?).then_some(())))?;
+    let ran = looking.join().map_err(|_| anyhow::anyhow!("the doctor's thread panicked"))??;
+    let findings = findings(&ran)?;
+    let found = finding(&findings, "oom-killed")?;
+    let kernel = |key| group.stat("memory.events", key);
+    assert_eq!(kernel("oom_kill")?, 1);
+    assert_eq!(found["severity"], "critical", "it happened while the doctor looked: {found}");
+    assert_eq!(evidence(found, "oom_kills")?, 1.0);
+    assert_eq!(evidence(found, "oom")?, kernel("oom")? as f64);
+    assert_eq!(evidence(found, "memory_limit_bytes")?, group.number("memory.max")? as f64);
+    advises(found, "GOMEMLIMIT")?;
+
+    // Later it is what happened before.
+    let later = crate::doctor::findings(&doctor(pid, 3, &[])?)?;
+    assert_eq!(finding(&later, "oom-killed")?["severity"], "warning");
+    Ok(())
+}
+
+/// The parent's limit of tasks refuses a fork. Kernels count that in the group that forked, since 6.11 in the one
+/// whose limit it was: found either way.
+#[test]
+#[ignore = "for guests: cargo xtask vm"]
+fn a_fork_refused_by_the_parent() -> Result<()> {
+    let outer = Child::create("pids")?;
+    outer.delegate(&["pids"])?;
+    let inner = outer.nested()?;
+    let mut threads = Fixture::start("incident", Go::USUAL, Variant::Static, &["threads"])?;
+    inner.add(threads.pid())?;
+    let tasks = settled_threads(&outer)?;
+    outer.write("pids.max", &tasks.to_string())?;
+    ensure!(threads.ask("fork")?["refused"] == true, "the kernel allowed a fork");
+    let refused = (inner.stat("pids.events", "max")?, outer.stat("pids.events", "max")?);
+    let of_the_limit = kernel()? >= (6, 11);
+    ensure!(if of_the_limit { refused.1 > 0 } else { refused.0 > 0 }, "inner and outer: {refused:?}");
+    let findings = findings(&doctor(threads.pid(), 3, &[])?)?;
+    let found = finding(&findings, "forks-refused")?;
+    assert_eq!(evidence(found, "forks_refused")?, refused.0.max(refused.1) as f64);
+    assert_eq!(evidence(found, "pids_limit")?, tasks as f64);
+    assert_eq!(found["evidence"]["limit_set_by"], outer.name());
+    let near = finding(&findings, "pids-near-limit")?;
+    assert_eq!(near["severity"], "critical");
+    Ok(())
+}
+
+/// Goroutines that write and sync to a slow device: pressure is found, as much as the kernel accounts for, and that
+/// nobody gave the group a weight.
+#[test]
+#[ignore = "for guests: cargo xtask vm"]
+fn io_pressure() -> Result<()> {
+    let (device, number) = loop_device()?;
+    let group = Child::create("io")?;
+    group.write("io.max", &format!("{number} wbps=262144"))?;
+    let mut writers = limits()?;
+    group.add(writers.pid())?;
+    writers.ask(&format!("write {device} 4"))?;
+    let waited = || pressure(&group, "io.pressure");
+    let before = waited()?;
+    let findings = findings(&doctor(writers.pid(), 6, &[])?)?;
+    let after = waited()?;
+    let found = finding(&findings, "io-pressure")?;
+    let share = evidence(found, "io_waiting_ratio")?;
+    ensure!(share > 0.2 && share <= 1.05, "{found}");
+    ensure!(after - before >= share * 2.0, "{share}, but the kernel counted {} s", after - before);
+    advises(found, "weight")?;
+    let weight = finding(&findings, "io-weight-missing")?;
+    assert_eq!(weight["severity"], "info");
+    writers.stop()
+}
+
+/// Seconds for which some task waited.
+fn pressure(group: &Child, file: &str) -> Result<f64> {
+    let text = group.read(file)?;
+    let total = text.lines().next().and_then(|line| line.rsplit_once("total="));
+    Ok(total.context("no total")?.1.parse::<f64>()? / 1e6)
+}
+
+/// A limit of huge pages that is no multiple of their size: the kernel refuses earlier than what was written says.
+#[test]
+#[ignore = "for guests: cargo xtask vm"]
+fn a_refused_huge_page() -> Result<()> {
+    let group = Child::create("hugetlb")?;
+    group.write("hugetlb.2MB.max", "12345678")?;
+    let limit = group.number("hugetlb.2MB.max")?;
+    assert_eq!(limit, 10_485_760, "the kernel rounds down to huge pages");
+    let program = build("limits", Go::USUAL, Variant::Static)?;
+    let mut victim = Fixture::spawn(Command::new(program).env("GOTRACEBACK", "none"))?;
+    let survivor = limits()?;
+    for process in [&survivor, &victim] {
+        group.add(process.pid())?;
+    }
+    // Six would be 12 582 912 bytes; what touches the sixth page dies.
+    victim.tell("huge 6")?;
+    wait::until("the end of the greedy one", || Ok((!victim.is_alive()?).then_some(())))?;
+    let refused = group.stat("hugetlb.2MB.events", "max")?;
+    ensure!(refused > 0, "the kernel refused nothing");
+    let findings = findings(&doctor(survivor.pid(), 3, &[])?)?;
+    let found = finding(&findings, "hugetlb-refused")?;
+    assert_eq!(evidence(found, "hugetlb_limit_bytes")?, limit as f64);
+    assert_eq!(evidence(found, "refused")?, refused as f64);
+    assert_eq!(found["evidence"]["limit_set_by"], group.name());
+    advises(found, "2MB")
+}

@@ -1,0 +1,3 @@
+//! What the tests share with `cargo xtask`: writing container images.
+
+pub mod image;
