@@ -2,13 +2,16 @@
 //! that alternate, so that a noisy machine disturbs both sides alike.
 #![allow(clippy::print_stdout, reason = "the table is the program's output")]
 
+mod accuracy;
 mod cgroups;
 mod child;
 mod dump;
+mod faults;
 mod idle;
 mod inspect;
 mod kernel;
 mod node;
+mod overhead;
 mod probe_cost;
 mod report;
 mod snapshot;
@@ -36,7 +39,7 @@ struct Args {
 type Bench = fn(&mut Report, bool) -> Result<()>;
 
 /// `inspect` comes first: a child's peak memory is at least its parent's when it was started.
-const NAMES: [(&str, Bench); 9] = [
+const NAMES: [(&str, Bench); 12] = [
     ("inspect", inspect::run),
     ("probe-cost", probe_cost::run),
     ("snapshot", snapshot::run),
@@ -46,6 +49,9 @@ const NAMES: [(&str, Bench); 9] = [
     ("node", node::run),
     ("scrape", node::scrape),
     ("turnover", turnover::run),
+    ("overhead", overhead::run),
+    ("accuracy", accuracy::run),
+    ("faults", faults::run),
 ];
 
 fn main() -> Result<()> {
