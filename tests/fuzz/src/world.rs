@@ -1,7 +1,7 @@
 //! Memory of a process that does not exist: a real program's, with goroutines that a fuzzer makes up.
 
-use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use observer::export::profile::{End, Filter, Format, GroupBy, Rendering, Subject};
@@ -28,17 +28,17 @@ const MAX_READS: u64 = 2000;
 pub(crate) struct World<'a> {
     program: &'a Program,
     regions: Vec<(u64, Vec<u8>)>,
-    reads: Cell<u64>,
+    reads: AtomicU64,
 }
 
 impl Memory for World<'_> {
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        self.reads.set(self.reads.get() + 1);
+        self.reads.fetch_add(1, Ordering::Relaxed);
         self.copy(address, buf).ok_or(Fault::Unmapped(address))
     }
 
     fn gather(&self, ranges: &[(u64, usize)], mut buf: &mut [u8]) -> Result<usize, Fault> {
-        self.reads.set(self.reads.get() + 1);
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let mut total = 0;
         for (address, length) in ranges {
             let (here, rest) = buf.split_at_mut(*length);
@@ -63,7 +63,7 @@ impl<'a> World<'a> {
         let mut data = data.to_vec();
         data.resize(DATA_SIZE as usize, 0);
         let regions = vec![(GLOBALS, globals), (LIST, list), (DESCRIPTORS, descriptors), (DATA, data)];
-        Self { program, regions, reads: Cell::new(0) }
+        Self { program, regions, reads: AtomicU64::new(0) }
     }
 
     fn copy(&self, address: u64, buf: &mut [u8]) -> Option<()> {
@@ -83,10 +83,10 @@ impl<'a> World<'a> {
         binary.globals.allgptr = Some(GLOBALS + 8);
         let binary = Arc::new(binary);
         let source = self.program.file.clone();
-        let mut reader = Reader::new(binary.clone(), source.clone(), 0);
+        let mut reader = Reader::new(binary.clone(), source.clone(), 0, Some(0));
         let deadline = Instant::now() + Duration::from_secs(60);
         let Ok((reasons, descriptors)) = reader.begin(self, deadline) else { return };
-        self.reads.set(0);
+        self.reads.store(0, Ordering::Relaxed);
         let frames = Frames::new(binary, source, 0);
         let mut out = Vec::new();
         let mut rendering = Rendering::new(
@@ -97,8 +97,17 @@ impl<'a> World<'a> {
             self::format(format),
             &mut out,
         );
-        let totals = reader.stacks(self, &reasons, &mut |chunk| rendering.add(&chunk).is_ok());
-        assert!(self.reads.get() <= MAX_READS * (descriptors as u64 + 1), "{} reads", self.reads.get());
+        let mut chunks = Vec::new();
+        let totals = reader.stacks(self, &reasons, &mut |chunk| {
+            chunks.push(chunk);
+            true
+        });
+        let _ = chunks.iter().try_for_each(|chunk| rendering.add(chunk));
+        assert!(
+            self.reads.load(Ordering::Relaxed) <= MAX_READS * (descriptors as u64 + 1),
+            "{} reads",
+            self.reads.load(Ordering::Relaxed)
+        );
         let end = End { totals: totals.unwrap_or_default(), interrupted: None };
         rendering.finish(&end).unwrap();
     }
