@@ -294,6 +294,21 @@ fn a_leak_is_measured() {
     );
 }
 
+/// Exits that were counted only since a while ago still tell a leak from a load, if that while is long enough.
+#[test]
+fn a_leak_needs_exits_of_its_last_seconds_only() {
+    fn uncounted(view: &mut View, from: u32, to: u32) {
+        leak(view);
+        for sample in
+            &mut target(view).callsites.iter_mut().last().unwrap().recent[from as usize..to as usize]
+        {
+            sample.exited = None;
+        }
+    }
+    assert_eq!(findings(&[|view| uncounted(view, 0, TICKS - 8)]).len(), 1, "counted for 14 s");
+    assert_eq!(findings(&[|view| uncounted(view, TICKS - 3, TICKS)]).len(), 0, "not counted any more");
+}
+
 fn burn(view: &mut View) {
     let used = |created_by: &str, entry: &str, recent_seconds| CallsiteCpuView {
         created_by: created_by.into(),

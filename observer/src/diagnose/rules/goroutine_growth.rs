@@ -31,6 +31,8 @@ fn check(case: &Case<'_>) -> Vec<Said> {
 fn growing<'a>(case: &Case<'_>, callsite: &'a CallsiteView) -> Option<(Rise, &'a [CallsiteSample])> {
     let thresholds = case.thresholds;
     let window = after_start_up(case, &callsite.recent)?;
+    let counted = with_exits(window);
+    let window = if trend::span(counted) >= thresholds.growth_seconds { counted } else { window };
     let (first, last) = (window.first()?, window.last()?);
     let grown = last.live.saturating_sub(first.live);
     let ended = last.exited.zip(first.exited).map(|(last, first)| last.saturating_sub(first));
@@ -62,6 +64,12 @@ fn after_start_up<'a>(case: &Case<'_>, samples: &'a [CallsiteSample]) -> Option<
     let now = samples.last()?.at;
     let old = |sample: &CallsiteSample| case.age - (now - sample.at) >= case.thresholds.start_up_seconds;
     Some(&samples[samples.iter().position(old)?..])
+}
+
+/// The newest samples, since from when on probes counted exits.
+fn with_exits(samples: &[CallsiteSample]) -> &[CallsiteSample] {
+    let start = samples.iter().rposition(|sample| sample.exited.is_none()).map_or(0, |last| last + 1);
+    &samples[start..]
 }
 
 /// Goroutines that are parked for something that may never come: connections that are kept alive wait for the
