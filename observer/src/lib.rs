@@ -11,6 +11,7 @@ pub mod diagnose;
 pub mod discover;
 pub mod export;
 pub mod gobin;
+pub mod heap;
 pub mod model;
 pub mod pipeline;
 pub mod probe;

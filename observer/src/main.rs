@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    observer::heap::give_large_blocks_back();
     observer::cli::run()
 }
