@@ -15,11 +15,13 @@ use std::process::Command;
 /// A leak is found with its exact callsite, the line, and what its goroutines wait for; and nothing else is.
 #[test]
 fn a_leak() -> Result<()> {
-    if !root() {
-        return Ok(());
-    }
+    if root() { finds_a_leak(&[]) } else { Ok(()) }
+}
+
+/// The same with further arguments for the doctor.
+pub(crate) fn finds_a_leak(more: &[&str]) -> Result<()> {
     let leak = Fixture::start("leak", Go::USUAL, Variant::Static, &["-rate", "200"])?;
-    let findings = findings(&doctor(leak.pid(), 10, &[])?)?;
+    let findings = findings(&doctor(leak.pid(), 10, more)?)?;
     let found = finding(&findings, "goroutine-growth")?;
     ensure!(findings.len() == 1, "more than the leak: {findings:?}");
     let evidence = &found["evidence"];

@@ -1,6 +1,7 @@
 //! Probes on other kernels. Under emulation a hit costs so much that the usual budget would end in windows.
 
 use super::support::leak;
+use crate::doctor::finds_a_leak;
 use crate::support::{callsite, number};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -71,8 +72,16 @@ fn exact(go: Go) -> Result<()> {
             ensure!(number(seen, ours)? == number(site, own)?, "program {site}, observer {line}");
         }
     }
-    assert_eq!(number(&line["probes"], "drift")?, 0, "{line}");
-    compare(&churn.truth()?, &line)
+    compare(&churn.truth()?, &line)?;
+    // A goroutine may have been between what a probe counts and what a snapshot sees when the one before was taken.
+    attach.until("an end of all drift", |line| line["probes"]["drift"] == 0).map(drop)
+}
+
+/// A leak is found with its exact callsite where exits are counted all the time.
+#[test]
+#[ignore = "for guests: cargo xtask vm"]
+fn a_leak() -> Result<()> {
+    finds_a_leak(&["--overhead-budget", "unlimited"])
 }
 
 /// With probes in the machine's programs the kernel has nothing to complain about.
