@@ -21,14 +21,7 @@ pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
     // Several controllers may share a hierarchy: one folder for all of them.
     let mut parents: Vec<Child> = Vec::new();
     for controller in CONTROLLERS {
-        let parent = Child::create(controller);
-        let parent = parent.and_then(|parent| {
-            if parent.is_v2() {
-                parent.delegate(&[controller])?;
-            }
-            Ok(parent)
-        });
-        match parent {
+        match Child::create(controller) {
             Ok(parent) => parents.push(parent),
             Err(error) => eprintln!("without {controller}: {error:#}"),
         }

@@ -47,11 +47,17 @@ impl Child {
         self.write("cpu.cfs_quota_us", &microseconds.to_string())
     }
 
-    /// Makes a group below this one.
+    /// Makes a group below this one. In v2 it is given all the controllers that this one has, which is only
+    /// possible while no process is in this one.
     ///
     /// # Errors
     /// When groups may not be made.
     pub fn nested(&self) -> Result<Self> {
+        if self.is_v2() {
+            let own = self.read("cgroup.controllers")?;
+            let all: Vec<String> = own.split_whitespace().map(|name| format!("+{name}")).collect();
+            self.write("cgroup.subtree_control", &all.join(" "))?;
+        }
         Self::create_below(self.root.clone(), &self.path)
     }
 
@@ -111,16 +117,6 @@ impl Child {
         let text = self.read(file)?;
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         Ok(line.with_context(|| format!("no {key} in {file}"))?.trim().parse()?)
-    }
-
-    /// Gives controllers to the groups below (v2), which only a group without processes may do.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn delegate(&self, controllers: &[&str]) -> Result<()> {
-        controllers
-            .iter()
-            .try_for_each(|controller| self.write("cgroup.subtree_control", &format!("+{controller}")))
     }
 
     /// Reads a file that holds one number.

@@ -162,7 +162,8 @@ fn an_observer_in_a_namespace() -> Result<()> {
     let own = outer.nested()?;
     let inside = leak("5")?;
     inner.add(inside.pid())?;
-    let script = r#"mount -t cgroup2 none /sys/fs/cgroup && exec "$2" list --output json"#;
+    let script =
+        r#"umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$2" list --output json"#;
     // The namespace's root is the group that unshare is in.
     let enter = format!(
         r#"echo $$ >"$1/cgroup.procs" && exec /bin/unshare --mount --cgroup sh -c '{script}' sh "$@""#

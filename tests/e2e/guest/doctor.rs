@@ -100,7 +100,7 @@ fn a_fork_refused_by_the_parent() -> Result<()> {
     let inner = outer.nested()?;
     let mut threads = Fixture::start("incident", Go::USUAL, Variant::Static, &["threads"])?;
     inner.add(threads.pid())?;
-    let tasks = settled_threads(&outer)?;
+    let tasks = settled_threads(&mut threads, &outer)?;
     outer.write("pids.max", &tasks.to_string())?;
     ensure!(threads.ask("fork")?["refused"] == true, "the kernel allowed a fork");
     let refused = (inner.stat("pids.events", "max")?, outer.stat("pids.events", "max")?);

@@ -1,6 +1,7 @@
-//! Probes on other kernels.
+//! Probes on other kernels. Under emulation a hit costs so much that the usual budget would end in windows.
 
 use super::support::leak;
+use crate::doctor::finds_a_leak;
 use crate::support::{callsite, number};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -24,7 +25,7 @@ use std::time::Duration;
 fn attach_count_detach() -> Result<()> {
     for end in [Signal::SIGTERM, Signal::SIGKILL] {
         let mut leak = leak("10")?;
-        let mut attach = Attach::start(leak.pid(), "200ms")?;
+        let mut attach = Attach::within(leak.pid(), "200ms", "unlimited")?;
         attach.until("the probes", |line| line["probes"]["created_total"].is_u64())?;
         ensure!(!text_is_pristine(leak.pid())?, "there is no probe in the program");
         leak.ask("go 7")?;
@@ -57,7 +58,7 @@ fn counts_are_exact() -> Result<()> {
 
 fn exact(go: Go) -> Result<()> {
     let mut churn = Fixture::start("churn", go, Variant::Stripped, &[])?;
-    let mut attach = Attach::start(churn.pid(), "250ms")?;
+    let mut attach = Attach::within(churn.pid(), "250ms", "unlimited")?;
     attach.until("the probes", |line| line["probes"]["created_total"].is_u64())?;
     churn.ask("go 6000")?;
     sleep(Duration::from_secs(1));
@@ -71,8 +72,16 @@ fn exact(go: Go) -> Result<()> {
             ensure!(number(seen, ours)? == number(site, own)?, "program {site}, observer {line}");
         }
     }
-    assert_eq!(number(&line["probes"], "drift")?, 0, "{line}");
-    compare(&churn.truth()?, &line)
+    compare(&churn.truth()?, &line)?;
+    // A goroutine may have been between what a probe counts and what a snapshot sees when the one before was taken.
+    attach.until("an end of all drift", |line| line["probes"]["drift"] == 0).map(drop)
+}
+
+/// A leak is found with its exact callsite where exits are counted all the time.
+#[test]
+#[ignore = "for guests: cargo xtask vm"]
+fn a_leak() -> Result<()> {
+    finds_a_leak(&["--overhead-budget", "unlimited"])
 }
 
 /// With probes in the machine's programs the kernel has nothing to complain about.
@@ -80,7 +89,7 @@ fn exact(go: Go) -> Result<()> {
 #[ignore = "for guests: cargo xtask vm"]
 fn serve_leaves_no_trace_in_the_kernels_log() -> Result<()> {
     let mut leak = leak("10")?;
-    let serve = Serve::start(&["--interval", "200ms"])?;
+    let serve = Serve::start(&["--interval", "200ms", "--overhead-budget", "unlimited"])?;
     let created = |samples: &Samples| {
         samples.sum("observer_goroutines_created_total", &[("process", "leak-1.24-static")])
     };

@@ -30,7 +30,7 @@ const BY_SNAPSHOTS: [&str; 1] = ["guest::snapshots::"];
 /// What needs probes: exact counts, the target's text before and after, findings on what grows.
 const BY_PROBES: [&str; 7] = [
     "guest::probes::",
-    "doctor::a_leak",
+    "doctor::a_leak_without_probes_needs_time",
     "doctor::a_lock_convoy",
     "doctor::a_refused_fork",
     "doctor::a_throttled_burst",
