@@ -162,7 +162,8 @@ impl Account {
     /// Whether it has cost too much, all in all or for too long, or its time is over.
     pub(super) fn must_leave(&self, now: Instant) -> bool {
         let Phase::Inside { until, .. } = self.phase else { return false };
-        self.bucket.is_overdrawn()
+        // What only coming has overdrawn is paid back while it stays; coming again would cost the same again.
+        self.bucket.is_overdrawn() && self.over_since.is_some()
             || self.over_since.is_some_and(|since| now.saturating_duration_since(since) > OVER)
             || until.is_some_and(|until| until <= now)
     }

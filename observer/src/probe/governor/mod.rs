@@ -36,6 +36,9 @@ const QUICK: Duration = Duration::from_millis(25);
 /// Groups that may be on their way out before another window begins. The kernel removes breakpoints one after
 /// the other, about a tenth of a second each, and those that wait cost their target.
 const MAX_LEAVING: usize = 2;
+/// From the begin of one window on waits to that of the next, of whatever target: each costs the observer itself some
+/// CPU time, and with many targets they would come one after the other.
+const WAITS_SPACING: Duration = Duration::from_secs(3);
 /// The part of a target's budget that waits are watched with when goroutines' starts and ends need all of it.
 const LEAST_FOR_WAITS: f64 = 0.2;
 
@@ -81,6 +84,8 @@ pub struct Governor {
     accounts: BTreeMap<(u64, Group), Account>,
     node: Bucket,
     last: Option<Instant>,
+    /// When the last window on waits began.
+    last_waits: Option<Instant>,
 }
 
 impl Governor {
@@ -93,6 +98,7 @@ impl Governor {
             accounts: BTreeMap::new(),
             node: Bucket::full(budgets.node.rate()),
             last: None,
+            last_waits: None,
         }
     }
 
@@ -238,7 +244,8 @@ impl Governor {
             self.accounts.iter_mut().filter(|(_, account)| account.may_enter(now)).collect();
         due.sort_by_key(|((slot, group), account)| (*group, account.outside_since(), *slot));
         let mut actions = Vec::new();
-        let mut places_for_waits = usize::from(waits == 0 && leaving == 0);
+        let rested = self.last_waits.is_none_or(|last| now.saturating_duration_since(last) >= WAITS_SPACING);
+        let mut places_for_waits = usize::from(waits == 0 && leaving == 0 && rested);
         for (&(slot, group), account) in due {
             let unlimited = self.budgets.target == Budget::Unlimited;
             let first_or_free = account.is_new() && group == Group::Lifecycle || unlimited;
@@ -250,6 +257,7 @@ impl Governor {
                     continue;
                 }
                 places_for_waits -= 1;
+                self.last_waits = Some(now);
             }
             account.entering();
             actions.push(Action::Attach { slot, group });
