@@ -75,7 +75,7 @@ pub(super) fn base(observer: &Path) -> Result<Vec<u8>> {
     archive.file("init", INIT.as_bytes())?;
     archive.copy("bin/busybox", &busybox()?)?;
     let (tests, unshare) = (test_program()?, find("unshare")?);
-    let programs = [("work/observer", observer), ("work/e2e", &tests), ("bin/unshare", &unshare)];
+    let programs = [("guest/observer", observer), ("guest/e2e", &tests), ("bin/unshare", &unshare)];
     for (path, from) in programs {
         archive.copy(path, from)?;
     }
@@ -95,7 +95,7 @@ pub(super) fn own(kernel: &Kernel, arguments: &[&str]) -> Result<Vec<u8>> {
     for (place, module) in kernel.modules.iter().enumerate() {
         archive.copy(&format!("modules/{place}.ko"), module)?;
     }
-    archive.file("work/arguments", arguments.join(" ").as_bytes())?;
+    archive.file("guest/arguments", arguments.join(" ").as_bytes())?;
     archive.finish()
 }
 

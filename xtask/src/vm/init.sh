@@ -18,9 +18,9 @@ for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
 done
 echo 16 >/proc/sys/vm/nr_hugepages
 
-export OBSERVER_BIN=/work/observer OBSERVER_FIXTURES=/fixtures OBSERVER_CACHE=/tmp/cache OBSERVER_REQUIRE=1
+export OBSERVER_BIN=/guest/observer OBSERVER_FIXTURES=/fixtures OBSERVER_CACHE=/tmp/cache OBSERVER_REQUIRE=1
 uname -a
 # shellcheck disable=SC2046 # each word is an argument
-/work/e2e $(cat /work/arguments)
+/guest/e2e $(cat /guest/arguments)
 echo "guest: exit status $?"
 poweroff -f

@@ -32,6 +32,9 @@ enum Phase {
 pub(super) struct Account {
     group: Group,
     bucket: Bucket,
+    /// Below this level of the bucket it must leave: 0, or less where coming alone has overdrawn it. That is paid back
+    /// while it stays; coming again would cost the same again.
+    floor: f64,
     phase: Phase,
     /// Share of one CPU that it costs while it is in the target, as last seen.
     demand: Option<f64>,
@@ -55,6 +58,7 @@ impl Account {
         Self {
             group,
             bucket: Bucket::full(rate),
+            floor: 0.0,
             phase: Phase::Outside { since: now, not_before: now },
             demand: None,
             window_cost: 0.0,
@@ -91,6 +95,7 @@ impl Account {
         self.phase = Phase::Inside { since: now, until };
         self.last_period = self.last_entered.replace(now).map(|last| now.saturating_duration_since(last));
         self.charge(cost);
+        self.floor = (self.bucket.level() - self.bucket.rate() * TRIAL.as_secs_f64()).min(0.0);
         (self.window_cost, self.last_look, self.over_since) = (0.0, None, None);
     }
 
@@ -162,8 +167,7 @@ impl Account {
     /// Whether it has cost too much, all in all or for too long, or its time is over.
     pub(super) fn must_leave(&self, now: Instant) -> bool {
         let Phase::Inside { until, .. } = self.phase else { return false };
-        // What only coming has overdrawn is paid back while it stays; coming again would cost the same again.
-        self.bucket.is_overdrawn() && self.over_since.is_some()
+        self.bucket.level() < self.floor
             || self.over_since.is_some_and(|since| now.saturating_duration_since(since) > OVER)
             || until.is_some_and(|until| until <= now)
     }

@@ -28,6 +28,11 @@ impl Bucket {
         self.rate
     }
 
+    /// CPU seconds that may be spent; negative what is owed.
+    pub(super) const fn level(&self) -> f64 {
+        self.level
+    }
+
     pub(super) fn take(&mut self, cost: f64) {
         self.level -= cost;
     }

@@ -1,7 +1,7 @@
 //! Decides when probes are in a target, so that what they cost stays within a budget.
 //!
 //! Every group of probes in a target has an account that is filled with its share of the budget and charged
-//! with every hit. A group comes when its account is full, and leaves when it is overdrawn: a target whose
+//! with every hit. A group comes when its account is full, and leaves when its hits have overdrawn it: a target whose
 //! probes cost less than the budget keeps them for good, any other is watched in windows, whose length and
 //! period follow from the cost. What a window costs too much is paid back before the next one.
 //!

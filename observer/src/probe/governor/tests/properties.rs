@@ -1,6 +1,7 @@
 //! What holds for every load.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use observer_ebpf::abi::Group;
 
@@ -57,6 +58,29 @@ fn a_light_load_is_never_left() {
     let story = alone(steady(0.5 * SHARE / HIT), 300.0, 1);
     assert_eq!(story.entered.len(), 1);
     assert!(story.coverage() > 0.999, "{}", story.coverage());
+}
+
+/// Where coming and going costs more than the share of one of many targets, those that are light stay all the same:
+/// leaving would only make them come again. Waits of all of them are watched, with a rest in between.
+#[test]
+fn dear_comings_are_not_repeated() {
+    let mut machine = Machine::new(budgets(0.05), 17).with_cycle(Duration::from_millis(20));
+    for slot in 0..20 {
+        machine.admit(slot, Group::Lifecycle, steady(2.0));
+        machine.admit(slot, Group::Waits, steady(10.0));
+    }
+    let stories = machine.run(600.0);
+    let mut windows = Vec::new();
+    for ((slot, group), story) in &stories {
+        match group {
+            Group::Lifecycle => assert_eq!(story.entered.len(), 1, "target {slot}"),
+            Group::Waits => windows.extend(story.entered.iter().copied()),
+        }
+    }
+    windows.sort_unstable();
+    assert!(windows.len() > 20, "{} windows", windows.len());
+    let closest: usize = windows.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap();
+    assert!(closest as f64 * TICK > 2.5, "{closest} ticks");
 }
 
 /// A heavy target is watched as much as the budget allows, again and again.

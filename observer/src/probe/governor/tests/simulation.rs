@@ -104,16 +104,20 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(budgets: Budgets, seed: u64) -> Self {
-        let hit = Duration::from_secs_f64(HIT / COLD);
-        let costs = Costs { hit_alone: hit, hit_crowded: hit, cpus: 4, cycle: Duration::from_millis(1) };
         Self {
-            governor: Governor::new(budgets, costs),
+            governor: Governor::new(budgets, costs(Duration::from_millis(1))),
             random: Random::new(seed),
             probed: BTreeMap::new(),
             start: Instant::now(),
             tick: 0,
             next_step: 0,
         }
+    }
+
+    /// The same with another cost of coming and going.
+    pub(super) fn with_cycle(mut self, cycle: Duration) -> Self {
+        self.governor.recalibrated(costs(cycle));
+        self
     }
 
     pub(super) fn admit(&mut self, slot: u64, group: Group, load: Load) {
@@ -194,6 +198,11 @@ impl Machine {
         let pause = self.governor.next_step(now).as_secs_f64() + late;
         self.next_step = self.tick + (pause / TICK).ceil() as usize;
     }
+}
+
+fn costs(cycle: Duration) -> Costs {
+    let hit = Duration::from_secs_f64(HIT / COLD);
+    Costs { hit_alone: hit, hit_crowded: hit, cpus: 4, cycle }
 }
 
 fn rate_at(load: &Load, at: f64) -> f64 {
