@@ -258,6 +258,8 @@ pub struct ProbeGroup {
     pub coverage_ratio: f64,
     /// Share of one CPU that they cost the process.
     pub overhead_ratio: f64,
+    /// How often they ran in it so far.
+    pub hits: u64,
     /// CPU time that they have cost it so far.
     pub cost_seconds: f64,
 }
@@ -373,6 +375,7 @@ impl From<&GroupView> for ProbeGroup {
             state: group.state,
             coverage_ratio: group.coverage,
             overhead_ratio: group.overhead,
+            hits: group.hits,
             cost_seconds: group.spent_seconds,
         }
     }

@@ -189,6 +189,8 @@ pub struct GroupView {
     pub coverage: f64,
     /// Share of one CPU that they cost the target, over about half a minute.
     pub overhead: f64,
+    /// How often they ran in it so far.
+    pub hits: u64,
     /// CPU time that they have cost it so far, seconds.
     pub spent_seconds: f64,
 }

@@ -145,6 +145,7 @@ fn always_on() -> GroupView {
         decision: "always on".into(),
         coverage: 1.0,
         overhead: 0.0031,
+        hits: 1_000_000,
         spent_seconds: 1.25,
     }
 }
