@@ -78,6 +78,8 @@ pub(super) enum Age {
     Limit,
     /// [`LIMIT`], and not older than this.
     LimitSince(Instant),
+    /// The same, and it must have been read again since then without being another one.
+    StillSince(Instant),
     /// [`SLOW`]: set by people, or growing slowly. Its file isn't kept open.
     Setting,
 }
@@ -209,6 +211,7 @@ impl Files {
             Age::Sweep | Age::Shared => kept.sweep == self.sweep,
             Age::Limit => younger(LIMIT),
             Age::LimitSince(then) => kept.at >= then && younger(LIMIT),
+            Age::StillSince(then) => kept.at > then && kept.at > kept.since && younger(LIMIT),
         }
     }
 
@@ -480,6 +483,24 @@ mod tests {
         files.end_sweep();
         write(directory.path(), "x", "4");
         assert_eq!(now(&mut files, Age::Limit), "4");
+    }
+
+    /// What stands still has to be seen so twice.
+    #[test]
+    fn what_stands_still_was_read_twice() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut files = Files::new(4);
+        files.begin_sweep();
+        let then = Instant::now();
+        let mut now = |written, age| {
+            write(directory.path(), "x", written);
+            text(&mut files, directory.path(), "x", age)
+        };
+        assert_eq!(now("1", Age::Sweep), "1");
+        assert_eq!(now("2", Age::StillSince(then)), "2", "it was read once");
+        assert_eq!(now("2", Age::StillSince(then)), "2");
+        assert_eq!(now("3", Age::StillSince(then)), "2", "it stood still");
+        assert_eq!(now("3", Age::StillSince(Instant::now())), "3", "but not since now");
     }
 
     /// A text's time begins when it changes.

@@ -140,9 +140,25 @@ impl<'a> Reader<'a> {
         if level != 0 {
             return self.get(group, level, file, parse);
         }
-        let idle = self.idle.filter(|(path, _)| *path == group.path);
-        let age = idle.map_or(Age::Sweep, |(_, since)| Age::LimitSince(since));
+        let age = self.idle_since(group).map_or(Age::Sweep, Age::LimitSince);
         self.read(group, level, file, parse, age)
+    }
+
+    /// Reads for how long tasks have been held up by what they did themselves. If that was seen to stand still while
+    /// none ran, none is being held up, and it goes on standing still: it may be as old as a limit.
+    pub(super) fn stall<T>(
+        &mut self,
+        group: Group<'_>,
+        file: &'static str,
+        parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
+    ) -> Value<T> {
+        let age = self.idle_since(group).map_or(Age::Sweep, Age::StillSince);
+        self.read(group, 0, file, parse, age)
+    }
+
+    /// Since when none of the group's tasks has run, where that is known.
+    fn idle_since(&self, group: Group<'_>) -> Option<Instant> {
+        self.idle.filter(|(path, _)| *path == group.path).map(|(_, since)| since)
     }
 
     /// Reads a group's CPU time. Since it became what it is, none of the group's tasks has run.

@@ -380,8 +380,10 @@ fn causes_come_before_their_symptoms() {
     let symptom = ("memory-near-limit", Severity::Critical);
     assert_eq!(rules(&[near, above, filling]), [cause, symptom]);
     assert_eq!(rules(&[near, above]), [symptom, ("gomemlimit-above-limit", Severity::Info)]);
-    let other = ("cpu-throttled", Severity::Critical);
-    assert_eq!(rules(&[throttled, above, filling]), [other, cause]);
+    fn full(view: &mut View) {
+        cgroup(view).pids.as_mut().unwrap().current = Some(98);
+    }
+    assert_eq!(rules(&[full, above, filling]), [("pids-near-limit", Severity::Critical), cause]);
 }
 
 /// What a rule explains are rules that come later, and all that those explain, so that the order has no way back.
