@@ -55,6 +55,7 @@ struct Account {
     other: Option<Counted>,
     cpu_seconds: BTreeMap<Label, f64>,
     waits: Waits<Arc<str>>,
+    gc_cycles: Option<u64>,
     touched: Instant,
     /// The last tick that it was in.
     tick: u64,
@@ -117,6 +118,11 @@ impl Ledger {
         *account.cpu_seconds.entry(label).or_default() += seconds;
     }
 
+    /// Books garbage collections.
+    pub fn book_gc_cycles(&mut self, workload: &Workload, more: u64, now: Instant) {
+        *self.account(workload, now).gc_cycles.get_or_insert(0) += more;
+    }
+
     /// Books waits.
     pub fn book_waits(&mut self, workload: &Workload, more: &Waits<Arc<str>>, now: Instant) {
         waits::add(&mut self.account(workload, now).waits, more);
@@ -151,6 +157,7 @@ impl Ledger {
             other: None,
             cpu_seconds: BTreeMap::new(),
             waits: Waits::new(),
+            gc_cycles: None,
             touched: now,
             tick: self.tick,
         });
@@ -219,6 +226,7 @@ impl Account {
                 .map(|((created_by, entry), seconds)| (created_by.clone(), entry.clone(), *seconds))
                 .collect(),
             waits: self.waits.clone(),
+            gc_cycles: self.gc_cycles,
         }
     }
 }
@@ -276,6 +284,18 @@ mod tests {
         ledger.book_cpu(&workload(), &runtime, now);
         let expected = [("".into(), "a".into(), 5.0), (OTHER.into(), OTHER.into(), 5.0), runtime];
         assert_eq!(ledger.totals(now)[0].cpu_seconds, expected);
+    }
+
+    /// Garbage collections of all processes add up; where nobody could count them there is no total.
+    #[test]
+    fn garbage_collections_are_booked() {
+        let (mut ledger, now) = (Ledger::new(1, 100), Instant::now());
+        ledger.admit(&workload(), &mut [], now);
+        assert_eq!(ledger.totals(now)[0].gc_cycles, None);
+        for (more, total) in [(0, 0), (3, 3), (2, 5)] {
+            ledger.book_gc_cycles(&workload(), more, now);
+            assert_eq!(ledger.totals(now)[0].gc_cycles, Some(total));
+        }
     }
 
     /// A callsite without series is booked to `other`; with far more goroutines it takes the series of the

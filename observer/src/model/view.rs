@@ -29,7 +29,7 @@ pub struct View {
     pub totals: Vec<TotalsView>,
     /// About the observer itself.
     pub observer: ObserverView,
-    /// What is wrong, worst first.
+    /// What is wrong, worst first, a cause before its symptoms.
     pub findings: Vec<Finding>,
 }
 
@@ -48,6 +48,8 @@ pub struct TotalsView {
     pub cpu_seconds: Vec<(Arc<str>, Arc<str>, f64)>,
     /// Parks and waits by reason.
     pub waits: Waits<Arc<str>>,
+    /// Garbage collections; `None` where nobody could count them.
+    pub gc_cycles: Option<u64>,
 }
 
 /// Running totals of one callsite while it had series of its own.

@@ -239,12 +239,15 @@ impl Target {
         ("unreadable", reason.into())
     }
 
-    /// Books what probes counted since the last tick, and marks the callsites with series of their own.
+    /// Books what was counted since the last tick, and marks the callsites with series of their own.
     pub(super) fn book(&self, digest: &mut Digest, ledger: &mut Ledger) {
         let now = Instant::now();
         ledger.admit(&self.workload, &mut digest.callsites, now);
         for (callsite, increment) in digest.callsites.iter().zip(&digest.increments) {
             ledger.book(&self.workload, (&callsite.created_by, &callsite.entry), *increment, now);
+        }
+        if let Some(more) = digest.gc_cycles {
+            ledger.book_gc_cycles(&self.workload, more, now);
         }
     }
 

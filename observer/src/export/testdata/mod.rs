@@ -180,6 +180,7 @@ fn totals() -> TotalsView {
             ("runtime".into(), "runtime".into(), 305.75),
         ],
         waits: Waits::from([("chan send".into(), wait()), (HOSTILE.into(), Wait::default())]),
+        gc_cycles: Some(622),
     }
 }
 
