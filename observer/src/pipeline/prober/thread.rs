@@ -97,10 +97,11 @@ impl Thread {
                 if let Some(removed) = removed {
                     self.probes.removed(removed);
                 }
+                let (at, raw) = self.counts_of(slot);
                 if group == Group::Waits {
-                    self.take_waits(slot);
+                    self.take_waits(slot, &raw);
                 }
-                self.removed(slot, group);
+                self.removed((slot, group), at, &raw);
             }
             Message::Calibrated(costs) => self.governor.recalibrated(costs),
             Message::Stop => {}
@@ -143,12 +144,11 @@ impl Thread {
         }
     }
 
-    fn removed(&mut self, slot: u64, group: Group) {
+    fn removed(&mut self, (slot, group): (u64, Group), at: Instant, raw: &TargetCounts) {
         self.removers.retain(|remover| !remover.is_finished());
-        let (at, raw) = self.counts_of(slot);
         match self.targets.get_mut(&slot) {
             Some(target) => {
-                let hits = target.new_hits(group, &raw);
+                let hits = target.new_hits(group, raw);
                 let busy = target.busy(at);
                 self.governor.charge(slot, group, hits, busy);
                 self.governor.left(slot, group, at);
@@ -159,11 +159,11 @@ impl Thread {
     }
 
     /// Takes what a window measured; of a target that was released it is nobody's.
-    fn take_waits(&mut self, slot: u64) {
+    fn take_waits(&mut self, slot: u64, counts: &TargetCounts) {
         match self.probes.take_waits(slot) {
             Ok(waits) => {
                 if let Some(target) = self.targets.get_mut(&slot) {
-                    target.close_waits(Instant::now(), &waits);
+                    target.close_waits(Instant::now(), &waits, counts);
                 }
             }
             Err(error) => tracing::debug!(%error, "waits of a window are lost"),
@@ -262,7 +262,7 @@ impl Thread {
         let waits = self.probes.waits().unwrap_or_default();
         for (slot, target) in &mut self.targets {
             if let Some(waits) = waits.get(slot) {
-                target.read_waits(at, waits);
+                target.read_waits(at, waits, counts.get(slot).unwrap_or(&none));
             }
             let raw = by_callsite(counts.get(slot).unwrap_or(&none));
             let own = target.estimate.is_gap().then(|| target.own_count(&mut self.worker)).flatten();
