@@ -24,16 +24,16 @@ const PACE: u32 = 50_000;
 const RECEIVE: (&str, &str) = ("wait_reason", "chan receive");
 
 pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
-    let length = if short { "3s" } else { "60s" };
+    let length = if short { "2s" } else { "60s" };
     for (budget, most) in BUDGETS {
         creations(report, budget, most, length)?;
         for (what, work) in
             [("parks", format!("round {length}")), ("parks with pauses", format!("paced {length} {PACE}"))]
         {
-            parks(report, budget, most, what, &work)?;
+            parks(report, (budget, most), what, &work, short)?;
         }
     }
-    quantiles(report, if short { 20 } else { 300 })
+    quantiles(report, short)
 }
 
 fn creations(report: &mut Report, budget: &str, most: f64, length: &str) -> Result<()> {
@@ -60,8 +60,14 @@ fn tell(report: &mut Report, what: &str, budget: &str, coverage: f64, of: (f64, 
     report.goal(BENCH, format!("{what} within {budget}: off the truth"), off, "%", Goal::AtMost(most));
 }
 
-fn parks(report: &mut Report, budget: &str, most: f64, what: &str, work: &str) -> Result<()> {
-    let mut observed = Observed::start(budget)?;
+fn parks(
+    report: &mut Report,
+    (budget, most): (&str, f64),
+    what: &str,
+    work: &str,
+    short: bool,
+) -> Result<()> {
+    let mut observed = Observed::start(budget, short)?;
     let before = observed.settled()?;
     let truth = observed.target.ask(work)?["parks"].as_f64().context("no figure")?;
     let after = observed.settled()?;
@@ -76,8 +82,9 @@ fn parks(report: &mut Report, budget: &str, most: f64, what: &str, work: &str) -
 }
 
 /// How many buckets any quantile of known waits is off.
-fn quantiles(report: &mut Report, each: u32) -> Result<()> {
-    let mut observed = Observed::start("unlimited")?;
+fn quantiles(report: &mut Report, short: bool) -> Result<()> {
+    let each = if short { 20 } else { 300 };
+    let mut observed = Observed::start("unlimited", short)?;
     let before = observed.buckets(&observed.settled()?);
     let counts = observed.target.ask(&format!("waits {each}"))?;
     let truth: Vec<f64> =
@@ -112,10 +119,12 @@ struct Observed {
     target: Fixture,
     serve: Serve,
     executable: PathBuf,
+    /// Windows begin within this time.
+    rest: Duration,
 }
 
 impl Observed {
-    fn start(budget: &str) -> Result<Self> {
+    fn start(budget: &str, short: bool) -> Result<Self> {
         let executable = build("pingpong", Go::NEWEST, Variant::Static)?;
         // On one processor a message that is handed over is two parks, always.
         let target = Fixture::spawn(Command::new(&executable).env("GOMAXPROCS", "1"))?;
@@ -124,7 +133,8 @@ impl Observed {
         let options = ["--interval", "1s", "--include", &include, "--overhead-budget", budget];
         let options = [&options[..], &["--node-overhead-budget", budget]].concat();
         let serve = Serve::start(&options)?;
-        let observed = Self { target, serve, executable };
+        let observed =
+            Self { target, serve, executable, rest: Duration::from_secs(if short { 2 } else { 8 }) };
         let waits = [("process", observed.process()), ("probe", "waits")];
         observed.serve.until("the probes", |samples| {
             samples.sum("observer_probe_coverage_ratio", &waits).is_some_and(|coverage| coverage > 0.0)
@@ -138,7 +148,7 @@ impl Observed {
 
     /// What is counted when the last window of what the target did before has been told.
     fn settled(&self) -> Result<Samples> {
-        sleep(Duration::from_secs(8));
+        sleep(self.rest);
         self.serve.metrics()
     }
 

@@ -19,9 +19,12 @@ pub(crate) struct Rounds {
 /// How many rounds there are, and their lengths in seconds.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
+    /// Options of `serve`.
+    options: &'static [&'static str],
     observed: usize,
     alone_seconds: u32,
-    /// The target works while `serve` starts and the governor learns what it does; nobody measures that.
+    /// The target works while `serve` starts and the governor learns what it does; nobody measures that. Longer than
+    /// an interval of `serve`.
     settling_seconds: u32,
     observed_seconds: u32,
 }
@@ -29,9 +32,10 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) const fn new(short: bool) -> Self {
         if short {
-            Self { observed: 1, alone_seconds: 1, settling_seconds: 1, observed_seconds: 2 }
+            let options = &["--interval", "1s"];
+            Self { options, observed: 1, alone_seconds: 1, settling_seconds: 2, observed_seconds: 2 }
         } else {
-            Self { observed: 3, alone_seconds: 30, settling_seconds: 10, observed_seconds: 60 }
+            Self { options: &[], observed: 3, alone_seconds: 30, settling_seconds: 20, observed_seconds: 60 }
         }
     }
 }
@@ -46,7 +50,7 @@ impl Rounds {
     ) -> Result<Self> {
         let mut rounds = Self { alone: vec![target.ask(&round(plan.alone_seconds))?], observed: Vec::new() };
         for _ in 0..plan.observed {
-            let serve = Serve::start(&[])?;
+            let serve = Serve::start(plan.options)?;
             target.ask(&round(plan.settling_seconds))?;
             await_probes(&serve, fixture)?;
             rounds.observed.push(target.ask(&round(plan.observed_seconds))?);
