@@ -276,6 +276,7 @@ impl History {
             created_per_second: counted.and_then(|counted| rate(counted.created, previous.created)),
             exited_per_second: counted.and_then(|counted| rate(counted.exited, previous.exited)),
             growth_per_second: rate(live, callsite.and_then(|callsite| callsite.live).unwrap_or(0)),
+            parks_per_second: None,
             oldest_wait_seconds: tally.and_then(|tally| tally.oldest_wait),
             wait_reasons: tally.map(|tally| reasons(tally, readings.snapshot)).unwrap_or_default(),
             states: tally.map(states).unwrap_or_default(),

@@ -46,6 +46,8 @@ pub struct TotalsView {
     pub other: Option<(u64, u64)>,
     /// CPU seconds by `created_by` and `entry`, `other` and the runtime itself among them.
     pub cpu_seconds: Vec<(Arc<str>, Arc<str>, f64)>,
+    /// Parks by `created_by` and `entry`, `other` and the runtime itself among them.
+    pub parks: Vec<(Arc<str>, Arc<str>, f64)>,
     /// Parks and waits by reason.
     pub waits: Waits<Arc<str>>,
     /// Garbage collections; `None` where nobody could count them.
@@ -271,6 +273,9 @@ pub struct CallsiteView {
     pub exited_per_second: Option<f64>,
     /// See `created_per_second`.
     pub growth_per_second: Option<f64>,
+    /// Times that its goroutines parked per second of the last minute, estimated from windows; `None` if none was
+    /// seen.
+    pub parks_per_second: Option<f64>,
     /// The longest that one of its goroutines has waited at least, in seconds.
     pub oldest_wait_seconds: Option<f64>,
     /// Waiting goroutines by reason.

@@ -100,10 +100,11 @@ impl Thread {
                 if let Some(removed) = removed {
                     self.probes.removed(removed);
                 }
+                let (at, counts) = (Instant::now(), self.counts());
                 if group == Group::Waits {
-                    self.take_waits(slot);
+                    self.take_waits(slot, counts.get(&slot));
                 }
-                self.removed(slot, group);
+                self.removed((slot, group), at, &counts);
             }
             Message::Calibrated(costs) => self.governor.recalibrated(costs),
             Message::Stop => {}
@@ -145,10 +146,9 @@ impl Thread {
         }
     }
 
-    fn removed(&mut self, slot: u64, group: Group) {
+    fn removed(&mut self, (slot, group): (u64, Group), at: Instant, counts: &probe::Counts) {
         self.removers.retain(|remover| !remover.is_finished());
-        let (at, counts) = (Instant::now(), self.counts());
-        self.charge(&counts, at);
+        self.charge(counts, at);
         match self.targets.get_mut(&slot) {
             Some(target) => {
                 target.removed(group);
@@ -160,11 +160,11 @@ impl Thread {
     }
 
     /// Takes what a window measured; of a target that was released it is nobody's.
-    fn take_waits(&mut self, slot: u64) {
+    fn take_waits(&mut self, slot: u64, counts: Option<&TargetCounts>) {
         match self.probes.take_waits(slot) {
             Ok(waits) => {
                 if let Some(target) = self.targets.get_mut(&slot) {
-                    target.close_waits(Instant::now(), &waits);
+                    target.close_waits(Instant::now(), &waits, counts.unwrap_or(&TargetCounts::default()));
                 }
             }
             Err(error) => tracing::debug!(%error, "waits of a window are lost"),
@@ -279,7 +279,7 @@ impl Thread {
         let waits = self.probes.waits().unwrap_or_default();
         for (slot, target) in &mut self.targets {
             if let Some(waits) = waits.get(slot) {
-                target.read_waits(at, waits);
+                target.read_waits(at, waits, counts.get(slot).unwrap_or(&none));
             }
             let raw = by_callsite(counts.get(slot).unwrap_or(&none));
             let own = target.estimate.is_gap().then(|| target.own_count(&mut self.worker)).flatten();

@@ -11,7 +11,7 @@ use crate::discover::process;
 use crate::model::estimate::Estimate;
 use crate::model::history::{Counted, Counts};
 use crate::model::on_cpu::{Sampled, Samples};
-use crate::model::waits::{WaitIncrement, WaitMeter};
+use crate::model::waits::{Parked, WaitIncrement, WaitMeter};
 use crate::pipeline::worker::Worker;
 use crate::probe::{ProbeError, TargetCounts, TargetWaits};
 use crate::snapshot::census::CallsiteKey;
@@ -75,14 +75,14 @@ impl Watched {
     }
 
     /// Measures waits of a window that goes on.
-    pub(super) fn read_waits(&mut self, at: Instant, waits: &TargetWaits) {
-        let increment = self.meter.read(at, waits);
+    pub(super) fn read_waits(&mut self, at: Instant, waits: &TargetWaits, counts: &TargetCounts) {
+        let increment = self.meter.read(at, waits, &parked(counts));
         self.keep(increment);
     }
 
     /// Measures waits of a window that was closed.
-    pub(super) fn close_waits(&mut self, at: Instant, waits: &TargetWaits) {
-        let increment = self.meter.close(at, waits);
+    pub(super) fn close_waits(&mut self, at: Instant, waits: &TargetWaits, counts: &TargetCounts) {
+        let increment = self.meter.close(at, waits, &parked(counts));
         self.keep(increment);
     }
 
@@ -225,6 +225,12 @@ pub(super) fn by_callsite(counts: &TargetCounts) -> Counts {
             (CallsiteKey { gopc, entry }, Counted { created: counts.created, exited: counts.exited })
         })
         .collect()
+}
+
+/// Parks of one target.
+fn parked(counts: &TargetCounts) -> Parked {
+    let parked = counts.iter().filter(|(_, counts)| counts.parked > 0);
+    parked.map(|(&(gopc, entry), counts)| (CallsiteKey { gopc, entry }, counts.parked)).collect()
 }
 
 /// Samples of one target.
