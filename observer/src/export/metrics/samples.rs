@@ -6,6 +6,7 @@ use observer_ebpf::abi;
 
 use super::Metric;
 use super::write::{self, Bucket};
+use crate::model::ledger::OTHER;
 use crate::model::view::{CgroupView, Durations, Owner, TargetView, TotalsView};
 use crate::model::waits::Spread;
 
@@ -17,38 +18,35 @@ pub(super) struct Subject<'a>([Option<&'a str>; 5]);
 impl Subject<'_> {
     /// The observer, which has no identity labels.
     pub(super) const OBSERVER: Self = Self([None; 5]);
+    /// Cgroups of workloads without series of their own, as [`Owner::other`].
+    const OTHER_CGROUPS: Self = Self([None, None, None, Some(OTHER), None]);
+    /// Processes of such workloads, as [`Workload::other`](crate::model::ledger::Workload::other).
+    const OTHER_PROCESSES: Self = Self([None, None, None, Some(OTHER), Some(OTHER)]);
 }
 
 impl<'a> Subject<'a> {
-    fn process(owner: &'a Owner, process: &'a str) -> Self {
+    fn of(owner: &'a Owner, process: Option<&'a str>) -> Self {
         let [namespace, pod, container, unit] =
             [&owner.namespace, &owner.pod, &owner.container, &owner.unit].map(Option::as_deref);
-        Self([namespace, pod, container, unit, Some(process)])
+        Self([namespace, pod, container, unit, process])
     }
 }
 
 impl<'a> From<&'a TargetView> for Subject<'a> {
     fn from(target: &'a TargetView) -> Self {
-        Self::process(&target.owner, &target.process)
+        if target.folded { Self::OTHER_PROCESSES } else { Self::of(&target.owner, Some(&target.process)) }
     }
 }
 
 impl<'a> From<&'a TotalsView> for Subject<'a> {
     fn from(totals: &'a TotalsView) -> Self {
-        Self::process(&totals.owner, &totals.process)
+        Self::of(&totals.owner, Some(&totals.process))
     }
 }
 
 impl<'a> From<&'a CgroupView> for Subject<'a> {
     fn from(cgroup: &'a CgroupView) -> Self {
-        let owner = &cgroup.owner;
-        Self([
-            owner.namespace.as_deref(),
-            owner.pod.as_deref(),
-            owner.container.as_deref(),
-            owner.unit.as_deref(),
-            None,
-        ])
+        if cgroup.folded { Self::OTHER_CGROUPS } else { Self::of(&cgroup.owner, None) }
     }
 }
 

@@ -66,7 +66,8 @@ fn reference_is_up_to_date() {
 #[test]
 fn recorded_view_feeds_every_metric() {
     let text = expose(&view(), 0);
-    let silent: Vec<_> = all().filter(|m| !text.contains(&format!("# TYPE {} ", m.name))).map(|m| m.name).collect();
+    let silent: Vec<_> =
+        all().filter(|m| !text.contains(&format!("# TYPE {} ", m.name))).map(|m| m.name).collect();
     assert_eq!(silent, [""; 0]);
 }
 
@@ -129,6 +130,31 @@ fn callsites_without_series_are_other() {
     let text = expose(&view, 0);
     assert_eq!(value(&text, "observer_goroutines", &other), None);
     assert_eq!(value(&text, "observer_goroutines_exited_total", &other), Some(1_790.0));
+}
+
+/// Processes of workloads past the limit, and their cgroups, are `other`: summed, without pid, with nothing lost.
+#[test]
+fn folded_workloads_are_other() {
+    let mut view = view();
+    for target in view.targets.iter_mut().filter(|target| &*target.process == "controller") {
+        target.folded = true;
+        target.callsites.iter_mut().for_each(|callsite| callsite.own_series = false);
+    }
+    view.cgroups[0].folded = true;
+    let before = expose(&self::view(), 0);
+    let text = expose(&view, 0);
+    let all = |text: &str| -> f64 {
+        parse(text).iter().filter(|(name, ..)| name == "observer_goroutines").map(|(.., value)| value).sum()
+    };
+    assert_eq!(all(&text), all(&before));
+    assert_eq!(value(&text, "observer_goroutines", &[("process", "controller")]), None);
+    assert_eq!(
+        value(&text, "observer_goroutines", &[("process", "other"), ("unit", "other")]),
+        Some(183_804.0)
+    );
+    assert_eq!(value(&text, "observer_target_info", &[("pid", "4243")]), None);
+    let usage = "observer_cgroup_memory_usage_bytes";
+    assert_eq!(value(&text, usage, &[("unit", "other")]), value(&before, usage, &[("container", "manager")]));
 }
 
 /// No limit, no series; a controller that isn't there doesn't make a limited neighbour unlimited.
