@@ -32,7 +32,7 @@ use crate::discover::exe::Contents;
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Probed, Readings};
 use crate::model::ledger::Ledger;
-use crate::model::view::{ObserverView, TargetState, TargetView, View};
+use crate::model::view::{CgroupView, ObserverView, TargetState, TargetView, View};
 use crate::probe::ExecWatch;
 use crate::probe::governor::Budgets;
 use crate::snapshot::reader::Snapshot;
@@ -54,6 +54,8 @@ pub struct Options {
     pub max_callsites: usize,
     /// The same for all targets together.
     pub max_callsites_node: usize,
+    /// Workloads with metric series of their own.
+    pub max_workloads: usize,
     /// How long one target's snapshot may take.
     pub patience: Duration,
     /// Whether to find out which features of the kernel can be used, for the view.
@@ -76,6 +78,7 @@ impl Default for Options {
             settle: Duration::from_secs(1),
             max_callsites: 50,
             max_callsites_node: 5000,
+            max_workloads: 1000,
             patience: Duration::from_secs(2),
             features: false,
             thresholds: Thresholds::default(),
@@ -113,7 +116,7 @@ impl Pipeline {
             prober: Prober::new(options.probes, options.budgets, options.cpu_sampling_hz),
             placement: Placement::new(options.names.clone()),
             own: Own::new(options.features),
-            ledger: Ledger::new(options.max_callsites, options.max_callsites_node),
+            ledger: Ledger::new(options.max_callsites, options.max_callsites_node, options.max_workloads),
             seen: HashMap::new(),
             again: HashSet::new(),
             targets: BTreeMap::new(),
@@ -402,6 +405,8 @@ impl Pipeline {
             views.push(view);
         }
         let lookups = self.placement.lookups();
+        let mut cgroups = self.placement.finish();
+        fold(&mut cgroups, &views);
         let mut view = View {
             taken_at: SystemTime::now(),
             interval,
@@ -410,7 +415,7 @@ impl Pipeline {
                 ..self.own.view(&self.prober, &self.placement, &views)
             },
             targets: views,
-            cgroups: self.placement.finish(),
+            cgroups,
             totals: self.ledger.totals(now),
             findings: Vec::new(),
         };
@@ -430,6 +435,17 @@ impl Pipeline {
                 Some(Outcome::Pending | Outcome::Watched) | None => {}
             }
         }
+    }
+}
+
+/// Marks the cgroups all of whose targets are folded.
+fn fold(cgroups: &mut [CgroupView], targets: &[TargetView]) {
+    let mut own = HashSet::new();
+    for target in targets.iter().filter(|target| !target.folded) {
+        own.extend(target.cgroup);
+    }
+    for (index, cgroup) in cgroups.iter_mut().enumerate() {
+        cgroup.folded = !own.contains(&index);
     }
 }
 
@@ -504,6 +520,7 @@ fn target_view(
         slice: place.group.slice.clone(),
         inner_pid: target.inner_pid,
         go_version: target.go_version.clone(),
+        folded: !ledger.enter(&target.workload, Instant::now()),
         state,
         reason,
         usable_cpus: process::usable_cpus(target.identity.pid),

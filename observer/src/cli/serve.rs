@@ -57,6 +57,9 @@ pub(super) struct Arguments {
     /// The same for all workloads of the machine together
     #[arg(long, value_name = "N", env = "OBSERVER_MAX_CALLSITES_NODE", default_value_t = 5000)]
     max_callsites_node: usize,
+    /// Workloads with metric series of their own; the processes of the others are summed as `other`
+    #[arg(long, value_name = "N", env = "OBSERVER_MAX_WORKLOADS", default_value_t = 1000)]
+    max_workloads: usize,
     /// Observe only processes of which this label (namespace, pod, container, unit, process) matches; may be
     /// repeated
     #[arg(
@@ -188,6 +191,7 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         budgets: arguments.budget.budgets(),
         cpu_sampling_hz: arguments.cpu_sampling_hz,
         max_callsites_node: arguments.max_callsites_node,
+        max_workloads: arguments.max_workloads,
         features: true,
         thresholds: thresholds(&arguments.thresholds)?,
         names: arguments.names.patient(),

@@ -1,4 +1,4 @@
-//! Asks one container runtime, over its socket. It is asked for lists only.
+//! Asks one container runtime, over its socket. It is asked for lists, and for its own name.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::ContainerName;
 use super::group::Container;
 use super::messages::{
     IdFilter, ListContainersRequest, ListContainersResponse, ListPodSandboxRequest, ListPodSandboxResponse,
-    PodSandbox,
+    PodSandbox, VersionRequest, VersionResponse,
 };
 use crate::text::printable_bytes;
 
@@ -26,6 +26,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 const MAX_ANSWER: usize = 4 << 20;
 /// Longest name that is kept, in bytes. Kubernetes allows 253.
 const MAX_NAME: usize = 256;
+const VERSION: &str = "/runtime.v1.RuntimeService/Version";
 const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
 const LIST_PODS: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
 
@@ -80,12 +81,33 @@ impl Client {
         }
     }
 
-    async fn ask(&mut self, asked: &Container) -> Result<Option<ContainerName>, ClientError> {
+    /// Name and version of the runtime, fit to show.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(super) async fn version(&mut self) -> Result<String, ClientError> {
+        let asked = async {
+            let mut grpc = self.grpc().await?;
+            let answer: VersionResponse = unary(&mut grpc, VERSION, VersionRequest {}).await?;
+            Ok(format!("{} {}", answer.runtime_name, answer.runtime_version))
+        };
+        let answer = timeout(DEADLINE, asked).await.unwrap_or(Err(ClientError::Deadline))?;
+        match printable_bytes(answer.trim().as_bytes(), MAX_NAME) {
+            nameless if nameless.is_empty() => Err(ClientError::Nonsense("without a name")),
+            name => Ok(name),
+        }
+    }
+
+    async fn grpc(&mut self) -> Result<Grpc<Channel>, ClientError> {
         let channel = match &self.channel {
             Some(channel) => channel.clone(),
             None => self.channel.insert(connect(self.path.clone()).await?).clone(),
         };
-        let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_ANSWER);
+        Ok(Grpc::new(channel).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    async fn ask(&mut self, asked: &Container) -> Result<Option<ContainerName>, ClientError> {
+        let mut grpc = self.grpc().await?;
         let id = || Some(IdFilter { id: asked.id.to_string() });
         let answer: ListContainersResponse =
             unary(&mut grpc, LIST_CONTAINERS, ListContainersRequest { filter: id() }).await?;

@@ -3,6 +3,19 @@
 //! From `runtime.v1` in <https://github.com/kubernetes/cri-api/blob/master/pkg/apis/runtime/v1/api.proto>.
 //! Field numbers are part of that interface and never change; unknown fields are skipped.
 
+/// Asks who is there.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct VersionRequest {}
+
+/// Who is there.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct VersionResponse {
+    #[prost(string, tag = "2")]
+    pub(super) runtime_name: String,
+    #[prost(string, tag = "3")]
+    pub(super) runtime_version: String,
+}
+
 /// Asks for containers.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ListContainersRequest {

@@ -1,9 +1,10 @@
 //! Who a cgroup belongs to: a systemd unit, or a container with its pod.
 //!
 //! The path of a cgroup tells the container's id; the names behind an id are asked for at the container
-//! runtime's socket on this machine, never at the cluster. Only `client.rs` and `lookup.rs` do IO.
+//! runtime's socket on this machine, never at the cluster. Only `client.rs`, `lookup.rs`, `check.rs` and `sockets.rs` do IO.
 
 mod cache;
+mod check;
 mod client;
 mod group;
 mod id;
@@ -19,6 +20,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use cache::LookupCounts;
+pub use check::{RuntimeSocket, runtimes};
 pub use group::{Group, Runtime, group};
 pub use names::{NameOptions, Names, Naming};
 
@@ -34,6 +36,14 @@ pub struct Owner {
     /// systemd unit, or the cgroup's own name where systemd doesn't manage it. In a container only a unit of
     /// the container's own systemd.
     pub unit: Option<Arc<str>>,
+}
+
+impl Owner {
+    /// Whom workloads belong to that have no series of their own.
+    #[must_use]
+    pub fn other() -> Self {
+        Self { unit: Some("other".into()), ..Self::default() }
+    }
 }
 
 /// What the container runtime calls a container.

@@ -49,6 +49,7 @@ fn target() -> TargetView {
         cgroup: Some(0),
         go_version: Some("go1.24.11".into()),
         usable_cpus: Some(8),
+        folded: false,
         state: TargetState::Observed,
         reason: None,
         goroutines: Some(GoroutinesView {

@@ -21,8 +21,8 @@ const KEEP: Duration = Duration::from_secs(600);
 /// Callsites of one workload whose totals are kept, with and without series.
 const MAX_KEPT: usize = 4096;
 
-/// Both labels of what has no series of its own.
-const OTHER: &str = "other";
+/// What has no series of its own, as both labels of a callsite and as the process of a workload.
+pub const OTHER: &str = "other";
 
 /// Who shares series.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +31,14 @@ pub struct Workload {
     pub owner: Owner,
     /// Base name of the executable.
     pub process: Arc<str>,
+}
+
+impl Workload {
+    /// All that have no series of their own.
+    #[must_use]
+    pub fn other() -> Self {
+        Self { owner: Owner::other(), process: OTHER.into() }
+    }
 }
 
 /// `created_by` and `entry`.
@@ -42,6 +50,7 @@ pub struct Ledger {
     max_series: usize,
     /// For all workloads together.
     max_node: usize,
+    max_workloads: usize,
     /// Counts ticks: workloads that are not in one have ended.
     tick: u64,
     accounts: BTreeMap<Workload, Account>,
@@ -72,15 +81,26 @@ struct Series {
 }
 
 impl Ledger {
-    /// At most `max_series` callsites of a workload have series of their own, and `max_node` of all.
+    /// At most `max_workloads` have series of their own; `max_series` callsites of each, and `max_node` of all.
     #[must_use]
-    pub const fn new(max_series: usize, max_node: usize) -> Self {
-        Self { max_series, max_node, tick: 0, accounts: BTreeMap::new() }
+    pub const fn new(max_series: usize, max_node: usize, max_workloads: usize) -> Self {
+        Self { max_series, max_node, max_workloads, tick: 0, accounts: BTreeMap::new() }
+    }
+
+    /// Notes that a workload has a process, and says whether it has series of its own. It has while there is room, and
+    /// keeps them until it has ended; those that have ended give way.
+    pub fn enter(&mut self, workload: &Workload, now: Instant) -> bool {
+        self.account(workload, now);
+        self.accounts.contains_key(workload)
     }
 
     /// Notes which callsites of a process there are, most goroutines first, and marks those with series.
     pub fn admit(&mut self, workload: &Workload, callsites: &mut [CallsiteView], now: Instant) {
         let own = self.account(workload, now).admitted;
+        if !self.accounts.contains_key(workload) {
+            callsites.iter_mut().for_each(|callsite| callsite.own_series = false);
+            return;
+        }
         let wanted = callsites.len().min(self.max_series).saturating_sub(own);
         // What the others leave; a workload keeps the series that it has.
         let max_series = self.max_series.min(own + self.room(wanted));
@@ -148,17 +168,33 @@ impl Ledger {
         let taken = |accounts: &BTreeMap<_, Account>| {
             accounts.values().map(|account| account.admitted).sum::<usize>()
         };
-        while self.max_node.saturating_sub(taken(&self.accounts)) < wanted {
-            let ended = self.accounts.iter().filter(|(_, account)| account.tick + 1 < self.tick);
-            let Some((workload, _)) = ended.min_by_key(|(_, account)| account.touched) else { break };
-            let workload = workload.clone();
-            self.accounts.remove(&workload);
-        }
+        while self.max_node.saturating_sub(taken(&self.accounts)) < wanted && self.forget_ended() {}
         self.max_node.saturating_sub(taken(&self.accounts))
     }
 
+    fn own_accounts(&self) -> usize {
+        self.accounts.len() - usize::from(self.accounts.contains_key(&Workload::other()))
+    }
+
+    /// Forgets the workload that ended the longest ago, if one has ended.
+    fn forget_ended(&mut self) -> bool {
+        let other = Workload::other();
+        let ended = self
+            .accounts
+            .iter()
+            .filter(|(workload, account)| account.tick + 1 < self.tick && **workload != other);
+        let Some((workload, _)) = ended.min_by_key(|(_, account)| account.touched) else { return false };
+        let workload = workload.clone();
+        self.accounts.remove(&workload).is_some()
+    }
+
+    /// A workload's account; that of all others together where there is no room for one more.
     fn account(&mut self, workload: &Workload, now: Instant) -> &mut Account {
-        let account = self.accounts.entry(workload.clone()).or_insert_with(|| Account {
+        let room = self.accounts.contains_key(workload)
+            || self.own_accounts() < self.max_workloads
+            || self.forget_ended();
+        let holder = if room { workload.clone() } else { Workload::other() };
+        let account = self.accounts.entry(holder).or_insert_with(|| Account {
             series: BTreeMap::new(),
             admitted: 0,
             other: None,
@@ -271,7 +307,7 @@ mod tests {
     /// What two processes of one workload count adds up, and stays when one of them is gone.
     #[test]
     fn totals_outlive_processes() {
-        let (mut ledger, now) = (Ledger::new(2, 100), Instant::now());
+        let (mut ledger, now) = (Ledger::new(2, 100, 100), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5)], now);
         book(&mut ledger, "a", 3, now);
         book(&mut ledger, "a", 4, now);
@@ -282,7 +318,7 @@ mod tests {
     /// Without probes nothing is booked, and there is no counter, not even one that is 0.
     #[test]
     fn no_totals_without_probes() {
-        let (mut ledger, now) = (Ledger::new(2, 100), Instant::now());
+        let (mut ledger, now) = (Ledger::new(2, 100, 100), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5)], now);
         assert_eq!(created(&mut ledger, now), (vec![], None));
     }
@@ -290,7 +326,7 @@ mod tests {
     /// CPU time of callsites without series is `other`'s, that of the runtime its own.
     #[test]
     fn cpu_time_is_booked() {
-        let (mut ledger, now) = (Ledger::new(1, 100), Instant::now());
+        let (mut ledger, now) = (Ledger::new(1, 100, 100), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5), callsite("b", 4)], now);
         for (entry, seconds) in [("a", 1.0), ("b", 2.0), ("c", 3.0), ("a", 4.0)] {
             ledger.book_cpu(&workload(), &("".into(), entry.into(), seconds), now);
@@ -329,7 +365,7 @@ mod tests {
     /// smallest one, and no total ever falls.
     #[test]
     fn series_are_taken_over() {
-        let (mut ledger, now) = (Ledger::new(1, 100), Instant::now());
+        let (mut ledger, now) = (Ledger::new(1, 100, 100), Instant::now());
         let mut callsites = [callsite("a", 5), callsite("b", 4)];
         ledger.admit(&workload(), &mut callsites, now);
         assert_eq!(callsites.each_ref().map(|callsite| callsite.own_series), [true, false]);
@@ -348,7 +384,7 @@ mod tests {
     /// they are needed.
     #[test]
     fn the_machine_has_a_limit() {
-        let (mut ledger, now) = (Ledger::new(2, 3), Instant::now());
+        let (mut ledger, now) = (Ledger::new(2, 3, 100), Instant::now());
         let admitted = |ledger: &mut Ledger, process: &str, now| {
             let workload = Workload { owner: Owner::default(), process: process.into() };
             let mut callsites = [callsite("a", 5), callsite("b", 4)];
@@ -366,5 +402,41 @@ mod tests {
         }
         assert_eq!(admitted(&mut ledger, "q", now), [true, true]);
         assert_eq!(admitted(&mut ledger, "r", now), [true, false]);
+    }
+
+    /// Past the limit of workloads, one more shares series with all such, and loses nothing of the sums; once another
+    /// has ended it gets its own, and what was booked before stays where it is.
+    #[test]
+    fn workloads_have_a_limit() {
+        let (mut ledger, now) = (Ledger::new(2, 100, 1), Instant::now());
+        let other = |process: &str| Workload { owner: Owner::default(), process: process.into() };
+        let booked = |ledger: &mut Ledger| {
+            ledger
+                .totals(now)
+                .into_iter()
+                .map(|totals| {
+                    let own: u64 = totals.series.iter().map(|series| series.created).sum();
+                    (totals.process.to_string(), own, totals.other.map(|(created, _)| created))
+                })
+                .collect::<Vec<_>>()
+        };
+        assert!(ledger.enter(&workload(), now));
+        let mut callsites = [callsite("a", 5)];
+        for (process, created) in [("q", 3), ("r", 4)] {
+            assert!(!ledger.enter(&other(process), now));
+            ledger.admit(&other(process), &mut callsites, now);
+            assert!(!callsites[0].own_series);
+            let increment = Counted { created, exited: 0 };
+            ledger.book(&other(process), (&"".into(), &"a".into()), increment, now);
+        }
+        assert_eq!(booked(&mut ledger), [("p".to_owned(), 0, None), (OTHER.to_owned(), 0, Some(7))]);
+        // With the tick that has just ended there are two without `p` then.
+        assert!(!ledger.enter(&other("q"), now));
+        _ = ledger.totals(now);
+        assert!(ledger.enter(&other("q"), now));
+        assert!(!ledger.enter(&other("r"), now));
+        ledger.admit(&other("q"), &mut callsites, now);
+        ledger.book(&other("q"), (&"".into(), &"a".into()), Counted { created: 2, exited: 0 }, now);
+        assert_eq!(booked(&mut ledger), [("q".to_owned(), 2, None), (OTHER.to_owned(), 0, Some(7))]);
     }
 }

@@ -120,6 +120,8 @@ pub struct TargetView {
     pub go_version: Option<Arc<str>>,
     /// CPUs that its threads may run on: affinity and cpuset.
     pub usable_cpus: Option<u32>,
+    /// Whether its workload has no series of its own, because there are too many.
+    pub folded: bool,
     /// How far it can be observed.
     pub state: TargetState,
     /// Why it is not fully observed: one sentence.
@@ -299,6 +301,8 @@ pub struct CgroupView {
     pub path: Arc<str>,
     /// Who it belongs to.
     pub owner: Owner,
+    /// Whether all its targets are folded.
+    pub folded: bool,
     /// CPU controller; `None` where it isn't there.
     pub cpu: Option<CpuView>,
     /// Memory controller.
@@ -351,6 +355,8 @@ pub struct ObserverView {
     pub snapshot_durations: Durations,
     /// Times that a callsite was left without series of its own, since the observer started: never shrinks.
     pub series_folded: u64,
+    /// Times that a process was left without series of its own, since the observer started: never shrinks.
+    pub workloads_folded: u64,
     /// Questions for the names of containers since the start, by what came.
     pub container_lookups: BTreeMap<&'static str, u64>,
     /// Feature name → enabled.

@@ -15,6 +15,7 @@ pub(super) struct Own {
     durations: Durations,
     errors: BTreeMap<&'static str, u64>,
     folded: u64,
+    workloads_folded: u64,
     features: BTreeMap<&'static str, bool>,
 }
 
@@ -26,6 +27,7 @@ impl Own {
             durations: Durations::default(),
             errors: BTreeMap::new(),
             folded: 0,
+            workloads_folded: 0,
             features: checked.map(|feature| (feature.name, works(feature))).collect(),
         }
     }
@@ -51,6 +53,7 @@ impl Own {
         let folded =
             targets.iter().flat_map(|target| &target.callsites).filter(|callsite| !callsite.own_series);
         self.folded += folded.count() as u64;
+        self.workloads_folded += targets.iter().filter(|target| target.folded).count() as u64;
         let (cpu_seconds, resident_bytes, open_fds) = usage().unwrap_or_default();
         ObserverView {
             probe_hits,
@@ -59,6 +62,7 @@ impl Own {
             cgroup_errors: placement.errors(),
             snapshot_durations: self.durations.clone(),
             series_folded: self.folded,
+            workloads_folded: self.workloads_folded,
             container_lookups: BTreeMap::new(),
             features: self.features.clone(),
             cpu_seconds,

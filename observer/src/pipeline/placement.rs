@@ -157,6 +157,7 @@ fn view(path: Arc<str>, owner: Owner, reading: Reading) -> CgroupView {
     CgroupView {
         path,
         owner,
+        folded: false,
         cpu: reading.cpu.map(|cpu| CpuView {
             limit_cores: cpu.limit_cores,
             usage_seconds: cpu.usage_seconds,

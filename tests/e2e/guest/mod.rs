@@ -7,4 +7,5 @@ mod doctor;
 mod probes;
 mod snapshots;
 mod support;
+mod unit;
 mod without_pressure;

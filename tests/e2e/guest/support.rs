@@ -1,10 +1,11 @@
 //! What several of the guest's tests need.
 
 use anyhow::{Context, Result};
-use observer_tests::build::Variant;
+use observer_tests::build::{Variant, build};
 use observer_tests::fixture::Fixture;
 use observer_tests::go::Go;
 use std::fs;
+use std::path::PathBuf;
 
 /// Starts the program that uses up what a cgroup limits.
 pub(crate) fn limits() -> Result<Fixture> {
@@ -14,6 +15,11 @@ pub(crate) fn limits() -> Result<Fixture> {
 /// Starts a program with some goroutines that wait for ever.
 pub(crate) fn leak(total: &str) -> Result<Fixture> {
     Fixture::start("leak", Go::USUAL, Variant::Static, &["-rate", "0", "-total", total])
+}
+
+/// The same program, for others to start.
+pub(crate) fn leak_program() -> Result<PathBuf> {
+    build("leak", Go::USUAL, Variant::Static)
 }
 
 /// Major and minor version of the running kernel.

@@ -17,6 +17,8 @@ use crate::toolchain;
 
 /// What the kernel starts.
 const INIT: &str = include_str!("init.sh");
+/// What it starts in turn.
+const TESTS: &str = include_str!("tests.sh");
 
 /// Folders that the guest mounts something on, or that hold what follows.
 const FOLDERS: [&str; 10] = ["bin", "dev", "etc", "fixtures", "lib", "modules", "proc", "sys", "tmp", "work"];
@@ -41,13 +43,13 @@ impl Archive {
         self.entry(path, FOLDER | 0o755, &[])
     }
 
-    fn file(&mut self, path: &str, content: &[u8]) -> Result<()> {
+    pub(super) fn file(&mut self, path: &str, content: &[u8]) -> Result<()> {
         self.folder(path.rsplit_once('/').map_or("", |(above, _)| above))?;
         self.entry(path, FILE | 0o755, content)
     }
 
     /// Copies a file, following links.
-    fn copy(&mut self, path: &str, from: &Path) -> Result<()> {
+    pub(super) fn copy(&mut self, path: &str, from: &Path) -> Result<()> {
         let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
         self.file(path, &content)
     }
@@ -58,7 +60,7 @@ impl Archive {
         entry.finish().map(drop).context("cannot write an initramfs")
     }
 
-    fn finish(mut self) -> Result<Vec<u8>> {
+    pub(super) fn finish(mut self) -> Result<Vec<u8>> {
         trailer(&mut self.bytes)?;
         // The kernel looks for the next archive at a multiple of four.
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
@@ -73,6 +75,7 @@ pub(super) fn base(observer: &Path) -> Result<Vec<u8>> {
         archive.folder(folder)?;
     }
     archive.file("init", INIT.as_bytes())?;
+    archive.file("guest/tests.sh", TESTS.as_bytes())?;
     archive.copy("bin/busybox", &busybox()?)?;
     let (tests, unshare) = (test_program()?, find("unshare")?);
     let programs = [("guest/observer", observer), ("guest/e2e", &tests), ("bin/unshare", &unshare)];
@@ -134,7 +137,7 @@ fn fixtures() -> Result<PathBuf> {
 }
 
 /// The libraries of programs and the loader, as the loader finds them.
-fn libraries(programs: &[&Path]) -> Result<BTreeSet<PathBuf>> {
+pub(super) fn libraries(programs: &[&Path]) -> Result<BTreeSet<PathBuf>> {
     let mut all = BTreeSet::new();
     for program in programs {
         // It fails for a program without any.

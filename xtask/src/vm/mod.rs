@@ -20,9 +20,10 @@ mod boot;
 mod image;
 mod kernel;
 mod suite;
+mod systemd;
 
-/// Debian's packages of the emulator and of the guest's shell.
-const PACKAGES: [&str; 2] = ["qemu-system-x86", "busybox-static"];
+/// Debian's packages of the emulator, of the guest's shell, and of what starts services in guests.
+const PACKAGES: [&str; 3] = ["qemu-system-x86", "busybox-static", "systemd"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -62,8 +63,8 @@ fn on(binary: &Path, args: &Args) -> Result<()> {
             let Some(arguments) = suite::arguments(&boot, args.test.as_deref()) else { continue };
             let folder = logs(name, &boot)?;
             println!("{}{}: {}", kernel.release, boot.title(), folder.display());
-            let outcome =
-                boot::run(&kernel, boot.parameters, &[&base, &image::own(&kernel, &arguments)?], &folder)?;
+            let (own, systemd) = (image::own(&kernel, &arguments)?, with_systemd(&boot)?);
+            let outcome = boot::run(&kernel, boot.parameters, &[&base, &own, &systemd], &folder)?;
             report(&outcome, start);
             if !outcome.passed() {
                 failed.push(format!("{name}{}", boot.title()));
@@ -72,6 +73,11 @@ fn on(binary: &Path, args: &Args) -> Result<()> {
     }
     ensure!(failed.is_empty(), "tests failed in {}", failed.join(", "));
     Ok(())
+}
+
+/// What makes a guest one with systemd; nothing for the others.
+fn with_systemd(boot: &Boot) -> Result<Vec<u8>> {
+    if boot.systemd { systemd::archive() } else { Ok(Vec::new()) }
 }
 
 /// Where what a guest said is kept until its next run.
@@ -102,13 +108,14 @@ pub(crate) fn ensure() -> Result<(), Missing> {
         .try_for_each(|name| Kernel::find(name, false).map(drop).map_err(|why| missing(name, why)))
 }
 
-/// Finds or installs the emulator and the guest's shell.
+/// Finds or installs the emulator and what guests are made of.
 fn ensure_emulator() -> Result<(), Missing> {
-    let there = || image::busybox().is_ok() && boot::qemu().is_ok();
+    let there = || image::busybox().is_ok() && boot::qemu().is_ok() && systemd::is_there();
     if there() {
         return Ok(());
     }
-    let missing = |why| Missing { what: "QEMU and busybox".to_owned(), why, help: apt::help(&PACKAGES) };
+    let missing =
+        |why| Missing { what: "QEMU, busybox and systemd".to_owned(), why, help: apt::help(&PACKAGES) };
     apt::install(&PACKAGES).map_err(missing)?;
     if there() { Ok(()) } else { Err(missing(anyhow::anyhow!("the packages do not hold them"))) }
 }

@@ -46,22 +46,31 @@ pub(super) struct Boot {
     pub(super) suffix: &'static str,
     /// Parameters for the kernel.
     pub(super) parameters: &'static str,
+    /// Whether systemd is its first process.
+    pub(super) systemd: bool,
     tests: Vec<&'static str>,
 }
 
 impl Boot {
     /// What is special about it, to go behind the kernel's name.
     pub(super) fn title(&self) -> String {
-        if self.parameters.is_empty() { String::new() } else { format!(" with {}", self.parameters) }
+        match (self.parameters, self.systemd) {
+            (_, true) => " with systemd".to_owned(),
+            ("", false) => String::new(),
+            (parameters, false) => format!(" with {parameters}"),
+        }
     }
 }
 
-/// The runs of a kernel: as Debian means it to be, and one without pressure accounting.
+/// The runs of a kernel: as Debian means it to be, one without pressure accounting, and one with systemd where there
+/// are probes.
 pub(super) fn boots(version: (u32, u32)) -> Vec<Boot> {
     let by = if version < PROBES { &BY_SNAPSHOTS[..] } else { &BY_PROBES };
-    let usual = Boot { suffix: "", parameters: "", tests: [&EVERYWHERE, by].concat() };
-    let without = Boot { suffix: "-psi0", parameters: "psi=0", tests: vec!["guest::without_pressure::"] };
-    vec![usual, without]
+    let boot = |suffix, parameters, tests| Boot { suffix, parameters, systemd: false, tests };
+    let usual = boot("", "", [&EVERYWHERE, by].concat());
+    let without = boot("-psi0", "psi=0", vec!["guest::without_pressure::"]);
+    let systemd = Boot { systemd: true, ..boot("-systemd", "", vec!["guest::unit::"]) };
+    [usual, without].into_iter().chain((version >= PROBES).then_some(systemd)).collect()
 }
 
 /// Arguments for the tests' program; `None` where none of the run's tests is wanted.
@@ -72,9 +81,9 @@ pub(super) fn arguments<'a>(boot: &Boot, filter: Option<&'a str>) -> Option<Vec<
         _ => Some(*test),
     };
     let mut wanted: Vec<&str> = boot.tests.iter().filter_map(wanted).collect();
-    if wanted.is_empty() && boot.parameters.is_empty() {
+    if wanted.is_empty() && boot.suffix.is_empty() {
         // A test that isn't meant for guests, but asked for.
-        wanted.extend(filter);
+        wanted.extend(filter.filter(|filter| !filter.starts_with("guest::")));
     }
     let options = ["--include-ignored", THREADS];
     (!wanted.is_empty()).then(|| [&options[..], &wanted].concat())
@@ -108,6 +117,8 @@ mod tests {
         assert_eq!(tests(0, Some("guest::check::x")).as_deref(), Some("guest::check::x"));
         assert_eq!(tests(1, Some("guest::check::x")), None);
         assert_eq!(tests(0, Some("other")).as_deref(), Some("other"));
+        assert_eq!(tests(0, Some("guest::unit::x")), None);
+        assert_eq!(tests(2, Some("guest::unit::x")).as_deref(), Some("guest::unit::x"));
         assert_eq!(tests(1, Some("other")), None);
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::container::messages::{
     Container, ContainerMetadata, ListContainersRequest, ListContainersResponse, ListPodSandboxRequest,
-    ListPodSandboxResponse, PodSandbox, PodSandboxMetadata,
+    ListPodSandboxResponse, PodSandbox, PodSandboxMetadata, VersionResponse,
 };
 
 /// What the runtime knows, and how it behaves.
@@ -134,6 +134,10 @@ fn listed(behaviour: &Behaviour, path: &str, request: &[u8], all: bool) -> Vec<u
             let id = ListPodSandboxRequest::decode(request).unwrap().filter.unwrap().id;
             let wanted = behaviour.pods.iter().filter(|pod| all || pod.id == id);
             ListPodSandboxResponse { items: wanted.cloned().collect() }.encode_to_vec()
+        }
+        "/runtime.v1.RuntimeService/Version" => {
+            VersionResponse { runtime_name: "fake\u{1b}".to_owned(), runtime_version: "1.2".to_owned() }
+                .encode_to_vec()
         }
         path => panic!("nobody should ask for {path}"),
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fake::{Behaviour, Fake, Manner, pair};
 
-use super::{ContainerName, NameOptions, Names, Naming, group};
+use super::{ContainerName, NameOptions, Names, Naming, group, runtimes};
 use crate::container::group::Container;
 
 const UID: &str = "8f0a1c2e-1b3d-4c5e-9f70-a1b2c3d4e5f6";
@@ -260,4 +260,27 @@ fn the_cache_is_bounded() {
     assert_eq!(names.of(&container(4999)), Naming::Settled(None));
     names.retain(&std::collections::HashSet::from([container(0).id]));
     assert_eq!(names.of(&container(4999)), Naming::Awaited);
+}
+
+/// `check` tells who answers at the socket, and else in words why nobody does; where names aren't wanted, nobody is asked.
+#[test]
+fn check_asks_the_runtime() {
+    let place = Place::new();
+    let options = NameOptions { ask: true, socket: Some(place.socket()), grace: NEVER };
+    let answer = || runtimes(&options).unwrap().remove(0).answer;
+    assert!(answer().unwrap_err().contains("nobody answers"));
+    for (manner, expected) in [
+        (Manner::Good, Ok("fake\u{fffd} 1.2")),
+        (Manner::Unimplemented, Err("no CRI socket")),
+        (Manner::Hangs, Err("did not answer within 2s")),
+        (Manner::Garbage, Err("refuses")),
+    ] {
+        let _fake = Fake::start(&place.socket(), one(manner));
+        match (answer(), expected) {
+            (Ok(name), Ok(expected)) => assert_eq!(name, expected),
+            (Err(reason), Err(expected)) => assert!(reason.contains(expected), "{reason}"),
+            (answer, expected) => panic!("{answer:?} instead of {expected:?}"),
+        }
+    }
+    assert_eq!(runtimes(&NameOptions { ask: false, ..options }).unwrap(), []);
 }

@@ -124,11 +124,20 @@ pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "observer_series_folded_total",
         help: "Callsites that were put into created_by=\"other\" because their workload has --max-callsites \
-               others with more goroutines, or the machine --max-callsites-node",
+               others with more goroutines, or the machine --max-callsites-node, or because the whole workload is in other",
         kind: Kind::Counter,
         identity: Identity::Observer,
         labels: &[],
         read: |view, samples| samples.sum(Subject::OBSERVER, &[], view.observer.series_folded as f64),
+    },
+    Metric {
+        name: "observer_workloads_folded_total",
+        help: "Snapshots of processes that were put into unit=\"other\",process=\"other\" because the machine has \
+               --max-workloads other workloads; their cgroups are in unit=\"other\"",
+        kind: Kind::Counter,
+        identity: Identity::Observer,
+        labels: &[],
+        read: |view, samples| samples.sum(Subject::OBSERVER, &[], view.observer.workloads_folded as f64),
     },
     Metric {
         name: "observer_container_lookups_total",

@@ -3,17 +3,20 @@
 use super::{Identity, Kind, Metric, Samples};
 use crate::model::view::{RuntimeView, TargetView, View};
 
+/// Processes that have an information series.
+const MAX_INFOS: usize = 5000;
+
 pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "observer_target_info",
         help: "1 for each observed process, for joins on the identity labels: pid as the observer sees it, \
                inner_pid in the process's own PID namespace, container id, systemd slice, cgroup path and \
-               executable. The only metric with labels of one process",
+               executable. The only metric with labels of one process. Those of the first 5000 processes",
         kind: Kind::Gauge,
         identity: Identity::Process,
         labels: &["pid", "inner_pid", "container_id", "slice", "cgroup", "exe"],
         read: |view, samples| {
-            for target in &view.targets {
+            for target in view.targets.iter().filter(|target| !target.folded).take(MAX_INFOS) {
                 let inner = target.inner_pid.map(|pid| pid.to_string()).unwrap_or_default();
                 let id = target.container_id.as_deref().unwrap_or_default();
                 let slice = target.slice.as_deref().unwrap_or_default();

@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::samples::label_value;
+use super::write::label_value;
 use super::*;
 use crate::export::testdata::{HOSTILE, assert_golden, view};
 use crate::model::view::View;
@@ -53,7 +53,7 @@ fn value(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 /// `/metrics` of the recorded view, byte for byte.
 #[test]
 fn metrics_of_the_recorded_view() {
-    assert_golden("src/export/testdata/metrics.prom", &expose(&view()).unwrap());
+    assert_golden("src/export/testdata/metrics.prom", &expose(&view(), 0));
 }
 
 /// The committed reference is what the definitions say.
@@ -65,8 +65,9 @@ fn reference_is_up_to_date() {
 /// The recorded view gives every metric at least one series, so that the golden file misses none.
 #[test]
 fn recorded_view_feeds_every_metric() {
-    let view = view();
-    let silent: Vec<_> = all().filter(|m| family(m, &view).is_none()).map(|m| m.name).collect();
+    let text = expose(&view(), 0);
+    let silent: Vec<_> =
+        all().filter(|m| !text.contains(&format!("# TYPE {} ", m.name))).map(|m| m.name).collect();
     assert_eq!(silent, [""; 0]);
 }
 
@@ -98,13 +99,13 @@ fn output_does_not_depend_on_the_order_of_the_view() {
         target.callsites.reverse();
     }
     reversed.cgroups.reverse();
-    assert_eq!(expose(&reversed).unwrap(), expose(&view()).unwrap());
+    assert_eq!(expose(&reversed, 0), expose(&view(), 0));
 }
 
 /// Two processes of equal identity: counts are summed, the oldest wait is the larger one, an info is 1.
 #[test]
 fn processes_of_equal_identity_are_one_series() {
-    let text = expose(&view()).unwrap();
+    let text = expose(&view(), 0);
     let leak =
         [("process", "controller"), ("entry", "example.com/ctl/pkg/sync.(*Reconciler).reconcile.func1")];
     assert_eq!(value(&text, "observer_goroutines", &leak), Some(183_754.0));
@@ -120,21 +121,46 @@ fn processes_of_equal_identity_are_one_series() {
 fn callsites_without_series_are_other() {
     let other = [("process", "controller"), ("created_by", "other"), ("entry", "other")];
     let mut view = view();
-    let text = expose(&view).unwrap();
+    let text = expose(&view, 0);
     assert_eq!(value(&text, "observer_goroutines", &other), Some(10.0));
     assert_eq!(value(&text, "observer_goroutines_created_total", &other), Some(1_800.0));
     for target in &mut view.targets {
         target.callsites.retain(|callsite| callsite.own_series);
     }
-    let text = expose(&view).unwrap();
+    let text = expose(&view, 0);
     assert_eq!(value(&text, "observer_goroutines", &other), None);
     assert_eq!(value(&text, "observer_goroutines_exited_total", &other), Some(1_790.0));
+}
+
+/// Processes of workloads past the limit, and their cgroups, are `other`: summed, without pid, with nothing lost.
+#[test]
+fn folded_workloads_are_other() {
+    let mut view = view();
+    for target in view.targets.iter_mut().filter(|target| &*target.process == "controller") {
+        target.folded = true;
+        target.callsites.iter_mut().for_each(|callsite| callsite.own_series = false);
+    }
+    view.cgroups[0].folded = true;
+    let before = expose(&self::view(), 0);
+    let text = expose(&view, 0);
+    let all = |text: &str| -> f64 {
+        parse(text).iter().filter(|(name, ..)| name == "observer_goroutines").map(|(.., value)| value).sum()
+    };
+    assert_eq!(all(&text), all(&before));
+    assert_eq!(value(&text, "observer_goroutines", &[("process", "controller")]), None);
+    assert_eq!(
+        value(&text, "observer_goroutines", &[("process", "other"), ("unit", "other")]),
+        Some(183_804.0)
+    );
+    assert_eq!(value(&text, "observer_target_info", &[("pid", "4243")]), None);
+    let usage = "observer_cgroup_memory_usage_bytes";
+    assert_eq!(value(&text, usage, &[("unit", "other")]), value(&before, usage, &[("container", "manager")]));
 }
 
 /// No limit, no series; a controller that isn't there doesn't make a limited neighbour unlimited.
 #[test]
 fn unlimited_is_absent() {
-    let text = expose(&view()).unwrap();
+    let text = expose(&view(), 0);
     for limit in ["cpu_limit_cores", "memory_limit_bytes", "pids_limit"] {
         let name = format!("observer_cgroup_{limit}");
         assert!(value(&text, &name, &[("container", "manager")]).is_some());
@@ -149,7 +175,7 @@ fn memory_limit_of_two(edit: impl FnOnce(&mut View)) -> Option<f64> {
     second.path = "/kubepods/pod1/c2".into();
     view.cgroups.push(second);
     edit(&mut view);
-    let text = expose(&view).unwrap();
+    let text = expose(&view, 0);
     value(&text, "observer_cgroup_memory_limit_bytes", &[("container", "manager")])
 }
 
@@ -174,7 +200,7 @@ fn not_a_number_is_absent() {
     let mut view = view();
     view.targets[0].callsites[0].oldest_wait_seconds = Some(f64::NAN);
     view.cgroups[1].cpu.as_mut().unwrap().usage_seconds = Some(f64::INFINITY);
-    let text = expose(&view).unwrap();
+    let text = expose(&view, 0);
     assert!(parse(&text).iter().all(|(_, _, value)| value.is_finite()));
     assert_eq!(value(&text, "observer_goroutine_oldest_wait_seconds", &[("entry", "other")]), Some(3.0));
 }
@@ -200,7 +226,7 @@ fn any_label_value_survives_the_text_format() {
         view.targets.truncate(1);
         view.targets[0].callsites.truncate(1);
         view.targets[0].callsites[0].created_by = text.as_str().into();
-        let exposed = expose(&view).unwrap();
+        let exposed = expose(&view, 0);
         let lines = parse(&exposed);
         let (_, labels, _) = lines.iter().find(|(name, ..)| name == "observer_goroutines").unwrap();
         let (_, created_by) = labels.iter().find(|(name, _)| name == "created_by").unwrap();
@@ -228,7 +254,7 @@ fn promtool_accepts_the_metrics() {
             return;
         }
     };
-    child.stdin.take().unwrap().write_all(expose(&view()).unwrap().as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(expose(&view(), 0).as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
