@@ -340,7 +340,7 @@ mod tests {
     /// Garbage collections of all processes add up; where nobody could count them there is no total.
     #[test]
     fn garbage_collections_are_booked() {
-        let (mut ledger, now) = (Ledger::new(1, 100), Instant::now());
+        let (mut ledger, now) = (Ledger::new(1, 100, 100), Instant::now());
         ledger.admit(&workload(), &mut [], now);
         assert_eq!(ledger.totals(now)[0].gc_cycles, None);
         for (more, total) in [(0, 0), (3, 3), (2, 5)] {
@@ -352,7 +352,7 @@ mod tests {
     /// Parks of callsites without series are `other`'s, and never more series than callsites may have.
     #[test]
     fn parks_are_booked() {
-        let (mut ledger, now) = (Ledger::new(1, 100), Instant::now());
+        let (mut ledger, now) = (Ledger::new(1, 100, 100), Instant::now());
         ledger.admit(&workload(), &mut [callsite("a", 5), callsite("b", 4)], now);
         for (entry, parks) in [("a", 1.5), ("b", 2.0), ("c", 3.0), ("a", 4.0)] {
             ledger.book_parks(&workload(), &("".into(), entry.into(), parks), now);
