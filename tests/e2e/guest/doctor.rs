@@ -74,8 +74,9 @@ fn an_oom_kill() -> Result<()> {
     fs::write(format!("/proc/{}/oom_score_adj", victim.pid()), "1000")?;
     survivor.ask("hold 63")?;
     let pid = survivor.pid();
-    let looking = thread::spawn(move || doctor(pid, 8, &[]));
-    thread::sleep(Duration::from_secs(3));
+    // Without probes the first look is soon taken, also on a slow machine.
+    let looking = thread::spawn(move || doctor(pid, 12, &["--no-probes"]));
+    thread::sleep(Duration::from_secs(5));
     victim.tell("hold 200")?;
     wait::until("the kill", || Ok((!victim.is_alive()?).then_some(())))?;
     let ran = looking.join().map_err(|_| anyhow::anyhow!("the doctor's thread panicked"))??;

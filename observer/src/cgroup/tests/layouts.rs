@@ -408,7 +408,8 @@ fn v1_reads_every_controller() {
     assert_eq!(reading.pressure, Pressure::default());
 }
 
-/// On a hybrid machine the unified root's pressure is the machine's, and is not shown as a group's.
+/// The unified root's pressure is the machine's, and is not shown as a group's; neither on a hybrid machine nor on one
+/// with v2 alone.
 #[test]
 fn the_unified_roots_pressure_is_nobodys() {
     let mut fake = v1();
@@ -417,9 +418,15 @@ fn the_unified_roots_pressure_is_nobodys() {
         fake.group(group, &[("cpu.pressure", "some avg10=1.00 avg60=1.00 avg300=1.00 total=7000000\n")]);
     }
     let cpu = |fake: &Fake, path: &str| {
-        fake.process("7", &format!("12:pids:/docker/c1\n0::{path}\n"));
+        fake.process("7", &format!("0::{path}\n"));
         fake.read().1.pressure.cpu.map(|stall| stall.waiting_seconds)
     };
     assert_eq!(cpu(&fake, "/"), None);
     assert_eq!(cpu(&fake, "/own"), Some(7.0));
+    let mut alone = Fake::new();
+    alone.v2("sys", "/", "cpu\n");
+    let text = "some avg10=1.00 avg60=1.00 avg300=1.00 total=7000000\n";
+    alone.group("sys", &[("cpu.pressure", text)]);
+    alone.group("sys/own", &[("cgroup.type", "domain\n"), ("cpu.pressure", text)]);
+    assert_eq!((cpu(&alone, "/"), cpu(&alone, "/own")), (None, Some(7.0)));
 }
