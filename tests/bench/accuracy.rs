@@ -20,8 +20,10 @@ const BENCH: &str = "accuracy";
 const BUDGETS: [(&str, f64); 2] = [("unlimited", 0.01), ("1%", 10.0)];
 /// Parks per second that leave the program time to spare, also when each is counted.
 const PACE: u32 = 50_000;
-/// The wait reason of the fixture `pingpong`.
-const RECEIVE: (&str, &str) = ("wait_reason", "chan receive");
+/// What goroutines of the fixture `pingpong` park for: which of the two depends on whom the runtime interrupted.
+const REASONS: [&str; 2] = ["chan receive", "chan send"];
+/// Where the first of the fixture's own buckets ends, nanoseconds; each of the next is twice as long.
+const FIRST_BUCKET: f64 = 1024.0;
 
 pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
     let length = if short { "2s" } else { "60s" };
@@ -74,8 +76,11 @@ fn parks(
     let coverage = [("process", observed.process()), ("probe", "waits")];
     let coverage = after.sum("observer_probe_coverage_ratio", &coverage).context("no coverage")?;
     let count = |samples: &Samples| {
-        let labels = [("process", observed.process()), RECEIVE];
-        samples.sum("observer_goroutine_parks_total", &labels).unwrap_or_default()
+        let of = |reason| {
+            let labels = [("process", observed.process()), ("wait_reason", reason)];
+            samples.sum("observer_goroutine_parks_total", &labels).unwrap_or_default()
+        };
+        REASONS.into_iter().map(of).sum::<f64>()
     };
     tell(report, what, budget, coverage, (count(&after) - count(&before), truth, most));
     Ok(())
@@ -85,33 +90,39 @@ fn parks(
 fn quantiles(report: &mut Report, short: bool) -> Result<()> {
     let each = if short { 20 } else { 300 };
     let mut observed = Observed::start("unlimited", short)?;
-    let before = observed.buckets(&observed.settled()?);
+    let before = observed.waits_within(&observed.settled()?);
     let counts = observed.target.ask(&format!("waits {each}"))?;
-    let truth: Vec<f64> =
+    let own: Vec<f64> =
         counts["counts"].as_array().context("no counts")?.iter().filter_map(Value::as_f64).collect();
-    let after = observed.buckets(&observed.settled()?);
-    ensure!(after.len() == truth.len(), "{} buckets instead of {}", after.len(), truth.len());
-    let found: Vec<f64> = after
-        .iter()
-        .enumerate()
-        .map(|(index, count)| count - before.get(index).copied().unwrap_or_default())
-        .collect();
+    let after = observed.waits_within(&observed.settled()?);
+    ensure!(!after.is_empty(), "no waits were measured");
+    let earlier =
+        |bound: f64| before.iter().find(|(other, _)| *other == bound).map_or(0.0, |(_, count)| *count);
+    let found: Vec<f64> = after.iter().map(|(bound, count)| count - earlier(*bound)).collect();
+    let truth: Vec<f64> = after.iter().map(|(bound, _)| within(&own, *bound)).collect();
     let off = (1..100).map(|percent| quantile(&truth, percent).abs_diff(quantile(&found, percent)));
     let worst = off.max().unwrap_or_default() as f64;
-    report.add(BENCH, "blocked time: known waits", truth.iter().sum(), "");
+    report.add(BENCH, "blocked time: known waits", own.iter().sum(), "");
     report.goal(BENCH, "blocked time, any of p1 to p99: off", worst, "buckets", Goal::AtMost(1.0));
     Ok(())
 }
 
-/// The bucket that so many percent of all durations are not above.
-fn quantile(buckets: &[f64], percent: u32) -> usize {
-    let rank = buckets.iter().sum::<f64>() * f64::from(percent) / 100.0;
-    let mut below = 0.0;
-    let reached = |count: &f64| {
-        below += count;
-        below >= rank
-    };
-    buckets.iter().position(reached).unwrap_or(buckets.len())
+/// Of the fixture's own counts, those of buckets that end within a bound in seconds.
+fn within(own: &[f64], bound: f64) -> f64 {
+    let ends = (0..).map(|bucket| FIRST_BUCKET * f64::powi(2.0, bucket) / 1e9);
+    let inside = |end: f64| end <= bound * 1.000_001;
+    let buckets = own.iter().zip(ends).enumerate();
+    // The last bucket has no end.
+    buckets
+        .filter(|(index, (_, end))| bound.is_infinite() || index + 1 < own.len() && inside(*end))
+        .map(|(_, (count, _))| count)
+        .sum()
+}
+
+/// The bound, by its place, that so many percent of all durations are within.
+fn quantile(cumulative: &[f64], percent: u32) -> usize {
+    let rank = cumulative.last().copied().unwrap_or_default() * f64::from(percent) / 100.0;
+    cumulative.iter().position(|count| *count >= rank).unwrap_or(cumulative.len())
 }
 
 /// A program that counts its parks, beside `serve`.
@@ -119,7 +130,7 @@ struct Observed {
     target: Fixture,
     serve: Serve,
     executable: PathBuf,
-    /// Windows begin within this time.
+    /// The last window of what the target did ends within this time.
     rest: Duration,
 }
 
@@ -134,7 +145,7 @@ impl Observed {
         let options = [&options[..], &["--node-overhead-budget", budget]].concat();
         let serve = Serve::start(&options)?;
         let observed =
-            Self { target, serve, executable, rest: Duration::from_secs(if short { 2 } else { 8 }) };
+            Self { target, serve, executable, rest: Duration::from_secs(if short { 0 } else { 8 }) };
         let waits = [("process", observed.process()), ("probe", "waits")];
         observed.serve.until("the probes", |samples| {
             samples.sum("observer_probe_coverage_ratio", &waits).is_some_and(|coverage| coverage > 0.0)
@@ -149,30 +160,37 @@ impl Observed {
     /// What is counted when the last window of what the target did before has been told.
     fn settled(&self) -> Result<Samples> {
         sleep(self.rest);
-        self.serve.metrics()
+        let looks = |samples: &Samples| {
+            samples.sum("observer_snapshot_duration_seconds_count", &[]).unwrap_or_default()
+        };
+        let before = looks(&self.serve.metrics()?);
+        // The first of them may have begun before.
+        self.serve.until("two more looks", |samples| looks(samples) >= before + 2.0)
     }
 
-    /// Waits for a message, by length.
-    fn buckets(&self, samples: &Samples) -> Vec<f64> {
-        let labels = [("process", self.process()), RECEIVE];
+    /// Waits for a message within each bound in seconds, the smallest first.
+    fn waits_within(&self, samples: &Samples) -> Vec<(f64, f64)> {
+        let labels = [("process", self.process()), ("wait_reason", REASONS[0])];
         let mut bounds: Vec<(f64, f64)> = samples
             .of("observer_goroutine_wait_seconds_bucket", &labels)
             .filter_map(|sample| Some((sample.labels.get("le")?.parse().ok()?, sample.value)))
             .collect();
         bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let below = [0.0].into_iter().chain(bounds.iter().map(|(_, count)| *count));
-        bounds.iter().zip(below).map(|((_, count), below)| count - below).collect()
+        bounds
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::quantile;
+    use super::{quantile, within};
 
-    /// The bucket with the middle value is the median's, and that with the last one p99's.
+    /// The bound of the middle value is the median's, and that of the last one p99's; a bound has all buckets that
+    /// end within it.
     #[test]
     fn quantiles_are_found() {
-        let buckets = [1.0, 0.0, 5.0, 4.0];
-        assert_eq!([1, 10, 50, 60, 61, 99].map(|percent| quantile(&buckets, percent)), [0, 0, 2, 2, 3, 3]);
+        let own = [1.0, 0.0, 5.0, 4.0];
+        let cumulative = [1.024e-6, 2.048e-6, 4.096e-6, f64::INFINITY].map(|bound| within(&own, bound));
+        assert_eq!(cumulative, [1.0, 1.0, 6.0, 10.0]);
+        assert_eq!([1, 10, 50, 60, 61, 99].map(|percent| quantile(&cumulative, percent)), [0, 0, 2, 2, 3, 3]);
     }
 }

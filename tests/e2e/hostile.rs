@@ -7,16 +7,19 @@ use observer_tests::build::{Variant, build};
 use observer_tests::fixture::Fixture;
 use observer_tests::gate::root;
 use observer_tests::go::Go;
+use observer_tests::metrics::Samples;
 use observer_tests::observer::run;
 use observer_tests::proc::{copy_executable, status_bytes};
 use observer_tests::serve::{Machine, Serve};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 use tempfile::tempdir;
 
 /// The lies that `fixtures/hostile` can tell.
-const LIES: [&str; 14] = [
+const LIES: [&str; 15] = [
     "length",
     "same",
     "cyclic",
@@ -30,6 +33,7 @@ const LIES: [&str; 14] = [
     "truncated",
     "fault",
     "fault-descriptors",
+    "fault-code",
     "fakes",
 ];
 
@@ -57,11 +61,16 @@ fn attach_to_a_liar() -> Result<()> {
 /// A fixture that tells one lie; `None` when this kernel doesn't offer what the lie needs.
 pub(crate) fn liar(lie: &str) -> Result<Option<Fixture>> {
     let mut fixture = Fixture::start("hostile", Go::USUAL, Variant::Static, &[])?;
+    Ok(tells(&mut fixture, lie)?.then_some(fixture))
+}
+
+/// Has a fixture tell a lie; whether this kernel offers what it needs.
+fn tells(fixture: &mut Fixture, lie: &str) -> Result<bool> {
     match fixture.ask(&format!("lie {lie}")) {
-        Ok(_) => Ok(Some(fixture)),
+        Ok(_) => Ok(true),
         Err(error) if format!("{error:#}").contains("userfaultfd") => {
             eprintln!("without `{lie}`: {error:#}");
-            Ok(None)
+            Ok(false)
         }
         Err(error) => Err(error),
     }
@@ -93,6 +102,33 @@ fn serve_among_liars() -> Result<()> {
     ensure!(errors.is_some_and(|n| n > 0.0), "no lie was noticed: {errors:?}");
     let peak = status_bytes(serve.pid(), "VmHWM")?;
     ensure!(peak < MEMORY_BOUND, "the observer needed {peak} bytes");
+    Ok(())
+}
+
+/// A target whose code can't be read, because its page faults are never answered, gets no probes, and keeps none from
+/// those that come after it.
+#[test]
+fn code_that_never_answers() -> Result<()> {
+    if !root() {
+        return Ok(());
+    }
+    let _machine = Machine::alone()?;
+    let directory = tempdir()?;
+    let serve = Serve::start(&["--interval", "200ms"])?;
+    let mut liar = start_as(directory.path(), "liar", "hostile", &[])?;
+    if !tells(&mut liar, "fault-code")? {
+        return Ok(());
+    }
+    serve.until("the liar", |samples| goroutines(samples, "liar").is_some())?;
+    // By then its turn has come.
+    sleep(Duration::from_secs(3));
+    let _honest = start_as(directory.path(), "honest", "leak", &["-rate", "0", "-total", "10"])?;
+    let coverage = |samples: &Samples, process: &str| {
+        samples.sum("observer_probe_coverage_ratio", &[("process", process), ("probe", "lifecycle")])
+    };
+    let probed = |samples: &Samples| coverage(samples, "honest").is_some_and(|coverage| coverage > 0.0);
+    let samples = serve.until("the neighbour's probes", probed)?;
+    ensure!(coverage(&samples, "liar").is_none_or(|coverage| coverage == 0.0), "the liar has probes");
     Ok(())
 }
 

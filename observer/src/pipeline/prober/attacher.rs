@@ -1,4 +1,7 @@
 //! Puts probes into targets, one after the other, and measures what they cost.
+//!
+//! A target's code is read before and after, and its memory may never answer. So each group is put there on a thread
+//! that the next target doesn't wait for any longer than that.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -8,6 +11,7 @@ use observer_ebpf::abi::Group;
 
 use super::commands::{Message, Wanted};
 use crate::discover::process;
+use crate::pipeline::worker::{Failure, Worker};
 use crate::probe::{self, Attachment, ProbeError, Probes};
 
 /// How often costs are measured again: they change with the kernel's mitigations and the machine's load.
@@ -19,6 +23,10 @@ const MAX_CLOSING: usize = 32;
 const MAX_WAIT: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long the next target waits for one that doesn't answer. The kernel needs less, unless it is busy with others;
+/// what is late then still tells when it is done.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// A group of probes to be put into a target.
 pub(super) struct Job {
     pub(super) target: Arc<Wanted>,
@@ -26,17 +34,29 @@ pub(super) struct Job {
 }
 
 /// Works until nobody has jobs any more.
-pub(super) fn run(probes: &Probes, jobs: &Receiver<Job>, done: &Sender<Message>) {
+pub(super) fn run(probes: &Arc<Probes>, jobs: &Receiver<Job>, done: &Sender<Message>) {
     let mut calibrated = None;
+    let mut worker = Worker::new();
     while let Ok(Job { target, group }) = jobs.recv() {
         if calibrated.is_none_or(|at: Instant| at.elapsed() > CALIBRATION) {
             calibrated = Some(Instant::now());
             calibrate(done);
         }
         wait_for_kernel(probes);
-        let result = attach(probes, &target, group);
-        if done.send(Message::Attached { slot: target.slot, group, result }).is_err() {
-            return;
+        let (pid, probes, done) = (target.identity.pid, probes.clone(), done.clone());
+        let attached = worker.run(PATIENCE, move || {
+            let result = attach(&probes, &target, group);
+            done.send(Message::Attached { slot: target.slot, group, result }).is_ok()
+        });
+        match attached {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(Failure::Late(_)) => {
+                tracing::info!(pid, "its code doesn't answer; other targets don't wait for it")
+            }
+            Err(Failure::Panicked) => {
+                tracing::error!(pid, "no probes in this target, through a mistake of ours")
+            }
         }
     }
 }
