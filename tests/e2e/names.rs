@@ -12,6 +12,9 @@ use observer_tests::serve::{Machine, Serve};
 use observer_tests::{observer, wait};
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 use tempfile::tempdir;
 
@@ -66,6 +69,46 @@ fn list_names_containers() -> Result<()> {
     let unnamed = row(&["--no-pod-metadata"])?;
     assert_eq!(unnamed["container"], id[..12]);
     ensure!(unnamed.get("pod").is_none() && unnamed.get("namespace").is_none(), "{unnamed}");
+    Ok(())
+}
+
+/// Who answers at the runtime's socket is in `check`. With one that hangs, or talks nonsense, `list` has the beginning of
+/// the id for a name, and `check` says what is wrong.
+#[test]
+fn sockets_that_are_no_help() -> Result<()> {
+    let Some((containerd, _machine)) = with_pod()? else { return Ok(()) };
+    let check = |socket: &Path| -> Result<Value> {
+        let socket = socket.display().to_string();
+        let report = observer::run(&["check", "--output", "json", "--cri-socket", &socket])?.json()?;
+        assert_eq!(report["container_runtimes"][0]["socket"], socket);
+        Ok(report["container_runtimes"][0].clone())
+    };
+    let real = check(&containerd.socket())?;
+    ensure!(real["answers"] == true, "{real}");
+    ensure!(real["runtime"].as_str().is_some_and(|name| name.starts_with("containerd ")), "{real}");
+    let folder = tempdir()?;
+    for (name, says) in [("hangs", None), ("lies", Some("HTTP/1.1 200 OK\r\n\r\ncontainerd\r\n"))] {
+        let socket = folder.path().join(name);
+        let listener = UnixListener::bind(&socket)?;
+        // It ends with the test's process, and holds what comes open until then.
+        std::thread::spawn(move || {
+            let answer = |mut stream: UnixStream| {
+                let said = says.map(|words| stream.write_all(words.as_bytes()));
+                (stream, said)
+            };
+            let _open: Vec<_> = listener.incoming().flatten().map(answer).collect();
+        });
+        let checked = check(&socket)?;
+        ensure!(checked["answers"] == false && checked["reason"].is_string(), "{checked}");
+        let path = socket.display().to_string();
+        let ran = observer::run(&["list", "--output", "json", "--cri-socket", &path])?;
+        let rows = ran.json()?;
+        let row = rows.as_array().and_then(|rows| rows.iter().find(|row| row["process"] == "named"));
+        let row = row.context("no row")?;
+        let short = row["container"].as_str().context("no container")?;
+        let id = row["container_id"].as_str().context("no id")?;
+        ensure!(short == &id[..12] && row.get("pod").is_none(), "{name}: {row}");
+    }
     Ok(())
 }
 
