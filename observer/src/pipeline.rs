@@ -401,6 +401,7 @@ impl Pipeline {
                 view.on_cpu = Some(on_cpu);
             }
             view.waits = target.book_waits(&mut self.ledger);
+            target.note_parks(&mut view.callsites);
             views.push(view);
         }
         let lookups = self.placement.lookups();

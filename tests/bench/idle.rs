@@ -15,16 +15,16 @@ const BENCH: &str = "idle";
 const TARGETS: usize = 20;
 
 pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
-    let length = Duration::from_secs(if short { 5 } else { 30 });
+    let (number, seconds) = if short { (5, 2) } else { (TARGETS, 30) };
+    let length = Duration::from_secs(seconds);
     let executable = build("healthy", Go::NEWEST, Variant::Stripped)?;
-    let targets: Vec<Fixture> =
-        (0..TARGETS).map(|_| Fixture::run(&executable, &[])).collect::<Result<_>>()?;
+    let targets: Vec<Fixture> = (0..number).map(|_| Fixture::run(&executable, &[])).collect::<Result<_>>()?;
     let serve = Serve::start(&["--interval", "1s"])?;
     // All of them have the same identity: their goroutines are summed.
     let name = executable.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let seen =
         |samples: &Samples| samples.sum("observer_goroutines", &[("process", name)]).unwrap_or_default();
-    serve.until("all targets", |samples| seen(samples) >= (TARGETS * 30) as f64)?;
+    serve.until("all targets", |samples| seen(samples) >= (number * 30) as f64)?;
     sleep(Duration::from_secs(2));
 
     let (start, before) = (Instant::now(), cpu_time(serve.pid())?);

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 const BENCH: &str = "node";
 const TARGETS: usize = 50;
+/// In short mode.
+const FEW: usize = 5;
 /// Workloads for the scrape; each has about 420 series.
 const WORKLOADS: usize = 24;
 const SERIES: usize = 10_000;
@@ -38,9 +40,10 @@ fn place(executable: &Path) -> Result<Placed> {
 
 /// 50 processes, the default interval.
 pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
+    let (number, seconds) = if short { (FEW, 3) } else { (TARGETS, 150) };
     let executable = build("healthy", Go::NEWEST, Variant::Stripped)?;
     let name = executable.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let targets: Vec<Placed> = (0..TARGETS).map(|_| place(&executable)).collect::<Result<_>>()?;
+    let targets: Vec<Placed> = (0..number).map(|_| place(&executable)).collect::<Result<_>>()?;
     // Other Go processes of this machine would disturb the figures.
     let serve = Serve::start(&["--include", &format!("process={name}")])?;
     let found = |samples: &Samples| samples.of("observer_target_info", &[("process", name)]).count();
@@ -50,10 +53,10 @@ pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
     let memory = |name| Ok::<_, anyhow::Error>(status_bytes(serve.pid(), name)? as f64 / MEBIBYTE);
     let start_up = memory("VmHWM")?;
     let (start, before) = (Instant::now(), cpu_time(serve.pid())?);
-    sleep(Duration::from_secs(if short { 15 } else { 150 }));
+    sleep(Duration::from_secs(seconds));
     let used = cpu_time(serve.pid())?.saturating_sub(before).as_secs_f64() / start.elapsed().as_secs_f64();
     let resident = memory("VmRSS")?;
-    let what = format!("serve, {TARGETS} targets in {TARGETS} cgroups, every 15 s");
+    let what = format!("serve, {number} targets in {number} cgroups, every 15 s");
     report.goal(BENCH, format!("{what}: CPU"), used * 100.0, "%", Goal::AtMost(1.0));
     report.goal(BENCH, format!("{what}: resident"), resident, "MiB", Goal::AtMost(30.0));
     report.goal(BENCH, format!("{what}: peak at start"), start_up, "MiB", Goal::AtMost(64.0));
@@ -62,20 +65,22 @@ pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
 
 /// Scrapes of 10 000 series. Every workload has another name, so that nothing is summed.
 pub(crate) fn scrape(report: &mut Report, short: bool) -> Result<()> {
+    let (workloads, rounds) = if short { (FEW, 4) } else { (WORKLOADS, 200) };
+    let enough = SERIES * workloads / WORKLOADS;
     let folder = tempfile::tempdir()?;
     let program = build("grid", Go::NEWEST, Variant::Stripped)?;
     let mut targets = Vec::new();
-    for number in 0..WORKLOADS {
+    for number in 0..workloads {
         let copy = folder.path().join(format!("workload-{number:03}"));
         copy_executable(&program, &copy)?;
         targets.push(place(&copy)?);
     }
     let options = ["--interval", "1s", "--max-callsites", "100", "--include", "process=workload-.*"];
     let serve = Serve::start(&options)?;
-    let samples = serve.until("10 000 series", |samples| samples.all.len() >= SERIES)?;
+    let samples = serve.until("all series", |samples| samples.all.len() >= enough)?;
     report.add(BENCH, "scrape: series", samples.all.len() as f64, "");
     let (mut times, mut plain, mut gzip) = (Vec::new(), 0, 0);
-    for round in 0..if short { 20 } else { 200 } {
+    for round in 0..rounds {
         // One scrape per view, as a Prometheus does: none finds the text of an earlier one.
         sleep(Duration::from_millis(1000));
         let compressed = round % 2 == 0;

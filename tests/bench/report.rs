@@ -1,12 +1,10 @@
-//! The table and the JSON.
+//! The table, the JSON and the document.
 
+use crate::machine::Machine;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::json;
 use std::fmt::Write;
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 /// One figure.
 #[derive(Debug, Clone, Serialize)]
@@ -29,18 +27,21 @@ pub(crate) enum Goal {
 }
 
 impl Goal {
-    fn is_met(self, value: f64) -> bool {
+    const fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtMost(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,
         }
     }
 
-    fn text(self, value: f64) -> String {
-        let met = if self.is_met(value) { "met" } else { "MISSED" };
+    const fn verdict(self, value: f64) -> &'static str {
+        if self.is_met(value) { "met" } else { "MISSED" }
+    }
+
+    fn bound(self) -> String {
         match self {
-            Self::AtMost(limit) => format!("≤ {} {met}", number(limit)),
-            Self::AtLeast(limit) => format!("≥ {} {met}", number(limit)),
+            Self::AtMost(limit) => format!("≤ {}", number(limit)),
+            Self::AtLeast(limit) => format!("≥ {}", number(limit)),
         }
     }
 }
@@ -78,7 +79,7 @@ impl Report {
         let mut text = String::new();
         let width = self.0.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
         for row in &self.0 {
-            let goal = row.goal.map(|goal| goal.text(row.value)).unwrap_or_default();
+            let goal = row.goal.map(|goal| format!("{} {}", goal.bound(), goal.verdict(row.value)));
             // Writing to a String does not fail.
             let _ = writeln!(
                 text,
@@ -86,43 +87,74 @@ impl Report {
                 row.bench,
                 row.what,
                 number(row.value),
-                row.unit
+                row.unit,
+                goal = goal.unwrap_or_default(),
             );
         }
         text
     }
 
     /// The figures for a machine, with what they were measured on.
-    pub(crate) fn write_json(&self, path: &Path, short: bool) -> Result<()> {
+    pub(crate) fn json(&self, setting: &Setting) -> Result<String> {
         let json = json!({
-            "date": date()?,
-            "short": short,
-            "machine": {
-                "cpus": std::thread::available_parallelism()?.get(),
-                "cpu": first(&fs::read_to_string("/proc/cpuinfo")?, "model name"),
-                "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
-                "memory": first(&fs::read_to_string("/proc/meminfo")?, "MemTotal"),
-            },
+            "date": setting.date,
+            "short": setting.short,
+            "machine": setting.machine,
             "figures": self.0,
         });
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+        Ok(serde_json::to_string_pretty(&json)? + "\n")
+    }
+
+    /// The figures as a document.
+    pub(crate) fn markdown(&self, setting: &Setting) -> String {
+        let Setting { date, short, command, machine } = setting;
+        let mut text = format!(
+            "# Benchmarks\n\nWritten by `{command}`; not by hand.\n\n## Machine\n\n|  |  |\n|---|---|\n"
+        );
+        // Writing to a String does not fail.
+        for (what, value) in machine.rows() {
+            let _ = writeln!(text, "| {what} | {value} |");
         }
-        Ok(fs::write(path, serde_json::to_string_pretty(&json)? + "\n")?)
+        let _ = writeln!(text, "| date | {date} |");
+        if *short {
+            text.push_str("\nIn short mode: that everything works, not how fast.\n");
+        }
+        text.push_str("\n## Figures\n\n| bench | figure | value | goal | |\n|---|---|---:|---:|---|\n");
+        for Row { bench, what, value, unit, goal } in &self.0 {
+            let (bound, verdict) = goal.map(|goal| (goal.bound(), goal.verdict(*value))).unwrap_or_default();
+            let _ = writeln!(text, "| {bench} | {what} | {} {unit} | {bound} | {verdict} |", number(*value));
+        }
+        text + REPEAT
     }
 }
 
-fn date() -> Result<String> {
-    let output =
-        Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().context("cannot run date")?;
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+/// How and when the figures were measured.
+pub(crate) struct Setting {
+    pub(crate) machine: Machine,
+    /// In UTC.
+    pub(crate) date: String,
+    pub(crate) short: bool,
+    /// What a person runs for it.
+    pub(crate) command: String,
 }
 
-/// The value of the first `name: value` line.
-fn first(text: &str, name: &str) -> Option<String> {
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
+/// The end of the document.
+const REPEAT: &str = "
+## How to repeat
+
+As root, on a machine with nothing else to do:
+
+```sh
+cargo xtask bench                      # everything, and writes this file
+cargo xtask bench overhead accuracy    # some
+cargo xtask bench --short              # shows that everything works, as `cargo xtask test` does
+cargo xtask bench --help               # names and options
+```
+
+Sides that are compared alternate within one run, on one machine. `faults` waits for the kernel nearly all the time, which
+removes one breakpoint of the machine at a time: ten thousand cycles in each version of Go take a night;
+`--fault-minutes` ends it earlier, and its figure says how far it came. The same figures are in `target/bench.json`.
+";
 
 /// Three significant digits or whole numbers.
 fn number(value: f64) -> String {
@@ -153,6 +185,25 @@ mod tests {
         report.goal("b", "large", 5.0, "ms", Goal::AtLeast(4.0));
         let lines: Vec<_> = report.table().lines().map(str::to_owned).collect();
         assert!(lines[0].ends_with("≤ 4.00 MISSED") && lines[1].ends_with("≥ 4.00 met"), "{lines:?}");
+    }
+
+    /// The document says what was measured where, with a line for each figure, and whether its goal is met.
+    #[test]
+    fn the_document_has_every_figure() {
+        let mut report = Report::default();
+        report.add("b", "plain", 1.0, "ms");
+        report.goal("b", "large", 5.0, "%", Goal::AtMost(4.0));
+        let machine =
+            Machine { cpu: "a CPU".into(), cpus: 2, memory: "4.0 GiB".into(), kernel: "6.1".into() };
+        let (date, command) = ("2030-01-01".to_owned(), "cargo xtask bench".to_owned());
+        let text = report.markdown(&Setting { machine, date, short: false, command });
+        for line in [
+            "| processor | a CPU |",
+            "| b | plain | 1.00 ms |  |  |",
+            "| b | large | 5.00 % | ≤ 4.00 | MISSED |",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} isn't in {text}");
+        }
     }
 
     /// The median doesn't follow an outlier.

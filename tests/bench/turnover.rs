@@ -108,11 +108,11 @@ fn settled(serve: &Serve) -> Result<Held> {
 }
 
 pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
-    let count = if short { 50 } else { 1000 };
+    let (warm_up, count) = if short { (5, 10) } else { (WARM_UP, 1000) };
     let program = build("leak", Go::NEWEST, Variant::Stripped)?;
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let serve = Serve::start(&["--interval", "1s", "--include", &format!("process={name}")])?;
-    churn(&serve, &program, WARM_UP)?;
+    churn(&serve, &program, warm_up)?;
     let base = settled(&serve)?;
     churn(&serve, &program, count)?;
     let most = Held::by(&serve)?.descriptors;

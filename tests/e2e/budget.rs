@@ -10,6 +10,7 @@ use observer_tests::observer::{Attach, run};
 use observer_tests::proc::text_is_pristine;
 use observer_tests::wait;
 use serde_json::Value;
+use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -72,5 +73,69 @@ fn budgets_off_and_wrong() -> Result<()> {
     ensure!(line.get("probes").is_none() && text_is_pristine(churn.pid())?, "{line}");
     let ran = run(&["attach", &churn.pid_text(), "--overhead-budget", "much"])?;
     ensure!(ran.status.code() == Some(2) && ran.stderr.contains("unlimited or off"), "{ran:?}");
+    Ok(())
+}
+
+/// The kernel's own count of how often programs ran, while it keeps one.
+struct RunCounts {
+    before: String,
+}
+
+impl RunCounts {
+    const SETTING: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+    fn start() -> Result<Self> {
+        let before = fs::read_to_string(Self::SETTING)?;
+        fs::write(Self::SETTING, "1")?;
+        Ok(Self { before })
+    }
+
+    /// Runs of all programs on user probes that a process holds.
+    fn of(pid: u32) -> Result<u64> {
+        let mut runs = 0;
+        for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+            // It may have been closed meanwhile.
+            let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+            let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            // BPF_PROG_TYPE_KPROBE
+            if field("prog_type:") == Some("2") {
+                runs += field("run_cnt:").context("the kernel doesn't count runs")?.parse::<u64>()?;
+            }
+        }
+        Ok(runs)
+    }
+}
+
+impl Drop for RunCounts {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::SETTING, &self.before);
+    }
+}
+
+/// Every time that a program ran in a target is charged to it, also where goroutines run that never park: the sum is the
+/// kernel's own count.
+#[test]
+fn every_hit_is_charged() -> Result<()> {
+    if !root() {
+        return Ok(());
+    }
+    let _counting = RunCounts::start()?;
+    let mut target = Fixture::start("spawnloop", Go::NEWEST, Variant::Static, &[])?;
+    let mut attach = Attach::start(target.pid(), "500ms")?;
+    let groups = |line: &Value| line["probes"]["groups"].as_array().cloned().unwrap_or_default();
+    let hits = |line: &Value, probe: &str| -> u64 {
+        let of = groups(line).into_iter().find(|group| group["probe"] == probe);
+        of.and_then(|group| group["hits"].as_u64()).unwrap_or(0)
+    };
+    attach.until("the probes", |line| is_in(line, &["on"]))?;
+    // Long enough for a window on waits.
+    target.ask("round 12s")?;
+    let line = wait::until("hits that are no longer made", || {
+        let line = attach.fresh_line()?;
+        Ok(text_is_pristine(target.pid())?.then_some(line))
+    })?;
+    ensure!(hits(&line, "waits") > 10_000, "no window on waits: {line}");
+    let (ours, kernels) = (hits(&line, "lifecycle") + hits(&line, "waits"), RunCounts::of(attach.pid())?);
+    ensure!(ours.abs_diff(kernels) <= kernels / 100, "{ours} hits, the kernel counted {kernels}: {line}");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Incidents of memory, huge pages, disks and threads: what the doctor says of them, against the kernel's files.
 
-use crate::support::{callsite, doctor, finding, findings, incident, number};
+use crate::support::{callsite, cause, doctor, finding, findings, incident, number};
 use anyhow::{Context, Result, ensure};
 use observer_tests::build::{Variant, build};
 use observer_tests::cgroup::Child;
@@ -41,7 +41,7 @@ fn a_gomemlimit_above_the_limit() -> Result<()> {
     group.write("memory.max", "134217728")?;
     let hold = start_in(&group, &["hold", "118"], &[("GOMEMLIMIT", "1GiB"), ("GOGC", "20")])?;
     let found = findings(&doctor(hold.pid(), 4, &[])?)?;
-    let above = &finding(&found, "gomemlimit-above-limit")?["evidence"];
+    let above = &cause(&found, "gomemlimit-above-limit")?["evidence"];
     assert_eq!(
         (&above["gomemlimit_bytes"], &above["memory_limit_bytes"]),
         (&(1 << 30).into(), &(128 << 20).into())
@@ -64,7 +64,7 @@ fn a_garbage_collector_that_runs_all_the_time() -> Result<()> {
     let before = number(&thrash.ask("settings")?, "num_gc")?;
     let found = findings(&doctor(thrash.pid(), 6, &[])?)?;
     let after = number(&thrash.ask("settings")?, "num_gc")?;
-    let found = finding(&found, "gomemlimit-thrash")?;
+    let found = cause(&found, "gomemlimit-thrash")?;
     let evidence = &found["evidence"];
     let cycles = number(evidence, "gc_cycles")?;
     ensure!((before..=after).contains(&cycles), "{cycles} is not between {before} and {after}");
@@ -100,7 +100,7 @@ fn a_refused_huge_page() -> Result<()> {
     assert_eq!(healthy, Vec::<Value>::new(), "a limit alone is no finding");
     assert_eq!(fixture.ask("huge-page")?["refused"], true);
     let found = findings(&doctor(fixture.pid(), 3, &[])?)?;
-    let found = &finding(&found, "hugetlb-limit-unaligned")?["evidence"];
+    let found = &cause(&found, "hugetlb-limit-unaligned")?["evidence"];
     let refused = if group.is_v2() { group.stat(events, "max")? } else { group.number(events)? };
     assert_eq!(found["refused"].as_u64(), Some(refused));
     assert_eq!(
@@ -132,7 +132,7 @@ fn writers_that_wait_for_the_disk() -> Result<()> {
         eprintln!("skipped: the disk is so fast that writers waited for {waited} of 8 seconds only");
         return Ok(());
     }
-    let pressure = &finding(&found, "io-pressure")?["evidence"];
+    let pressure = &cause(&found, "io-pressure")?["evidence"];
     let share = pressure["io_waiting_ratio"].as_f64().context("no share")?;
     ensure!(share > 0.05 && share * 7.0 <= waited, "{share} of the time, but {waited} s by the kernel");
     ensure!(
@@ -162,7 +162,7 @@ fn threads_that_become_more() -> Result<()> {
     let before = status_number(blocking.pid(), "Threads")?;
     let found = findings(&doctor(blocking.pid(), 10, &[])?)?;
     let after = status_number(blocking.pid(), "Threads")?;
-    let found = finding(&found, "threads-growing")?;
+    let found = cause(&found, "threads-growing")?;
     let threads = number(&found["evidence"], "threads")?;
     ensure!((before..=after).contains(&threads), "{threads} is not between {before} and {after}");
     let callsites = found["evidence"]["syscall_callsites"].as_str().context("no callsites")?;

@@ -1,12 +1,14 @@
 //! The runtime's settings as the observer reads them, against what the runtime says itself.
 
-use crate::support::number;
+use crate::support::{number, start_as};
 use anyhow::{Result, ensure};
 use observer_tests::build::{Variant, build};
 use observer_tests::fixture::Fixture;
 use observer_tests::gate::root;
 use observer_tests::go::Go;
+use observer_tests::metrics::Samples;
 use observer_tests::observer::Attach;
+use observer_tests::serve::Serve;
 use serde_json::Value;
 use std::process::Command;
 
@@ -80,4 +82,26 @@ fn defaults_are_the_runtimes_own() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Garbage collections count from the first look on, as the runtime counts them.
+#[test]
+fn garbage_collections_are_counted() -> Result<()> {
+    if !root() {
+        return Ok(());
+    }
+    let directory = tempfile::tempdir()?;
+    let mut fixture = start_as(directory.path(), "collected", "incident", &["idle"])?;
+    fixture.ask("gc")?;
+    let before = number(&fixture.ask("settings")?, "num_gc")?;
+    let serve = Serve::start(&["--interval", "200ms"])?;
+    let counted = |samples: &Samples| samples.sum("observer_go_gc_cycles_total", &[("process", "collected")]);
+    let samples = serve.until("the first look", |samples| counted(samples).is_some())?;
+    assert_eq!(counted(&samples), Some(0.0));
+    for _ in 0..3 {
+        fixture.ask("gc")?;
+    }
+    let more = number(&fixture.ask("settings")?, "num_gc")? - before;
+    ensure!(more >= 3, "{more} collections");
+    serve.until("the collections", |samples| counted(samples) == Some(more as f64)).map(drop)
 }

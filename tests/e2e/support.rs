@@ -77,6 +77,13 @@ pub(crate) fn findings(ran: &Ran) -> Result<Vec<Value>> {
     Ok(findings)
 }
 
+/// What a rule found, which must come first: it is the cause, and what else was found are its symptoms or less.
+pub(crate) fn cause<'a>(findings: &'a [Value], rule: &str) -> Result<&'a Value> {
+    let found = finding(findings, rule)?;
+    ensure!(findings[0] == *found, "{rule} is the cause and should come first: {findings:?}");
+    Ok(found)
+}
+
 /// The only finding of a rule.
 pub(crate) fn finding<'a>(findings: &'a [Value], rule: &str) -> Result<&'a Value> {
     findings

@@ -19,15 +19,26 @@ impl Child {
     /// # Errors
     /// When the controller is not mounted, or groups may not be made.
     pub fn create(controller: &str) -> Result<Self> {
-        let root =
-            mount_of(controller).with_context(|| format!("needs the cgroup controller {controller}"))?;
-        // In v2 groups have only what their parent gives them. It stays given: other tests may use it by now.
-        let control = root.join("cgroup.subtree_control");
-        if control.exists() {
-            fs::write(&control, format!("+{controller}"))
-                .with_context(|| format!("{} takes no {controller}", control.display()))?;
+        let root = hierarchy(controller)?;
+        Self::make(root.clone(), root.join(new_name()))
+    }
+
+    /// Makes groups of one name in the hierarchies of all these controllers, as container managers do. Controllers
+    /// that are not mounted are left out.
+    ///
+    /// # Errors
+    /// When groups may not be made.
+    pub fn alike(controllers: &[&str]) -> Result<Vec<Self>> {
+        let name = new_name();
+        let mut groups: Vec<Self> = Vec::new();
+        for controller in controllers.iter().filter(|controller| mount_of(controller).is_some()) {
+            let root = hierarchy(controller)?;
+            // Several controllers may share a hierarchy.
+            if groups.iter().all(|group| group.root != root) {
+                groups.push(Self::make(root.clone(), root.join(&name))?);
+            }
         }
-        Self::create_below(root.clone(), &root)
+        Ok(groups)
     }
 
     /// Whether the files are those of v2.
@@ -53,12 +64,21 @@ impl Child {
     /// # Errors
     /// When groups may not be made.
     pub fn nested(&self) -> Result<Self> {
-        if self.is_v2() {
-            let own = self.read("cgroup.controllers")?;
-            let all: Vec<String> = own.split_whitespace().map(|name| format!("+{name}")).collect();
-            self.write("cgroup.subtree_control", &all.join(" "))?;
+        self.pass_on()?;
+        Self::make(self.root.clone(), self.path.join(new_name()))
+    }
+
+    /// Gives the groups below this one all the controllers that it has, which v2 doesn't do by itself.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn pass_on(&self) -> Result<()> {
+        if !self.is_v2() {
+            return Ok(());
         }
-        Self::create_below(self.root.clone(), &self.path)
+        let own = self.read("cgroup.controllers")?;
+        let all: Vec<String> = own.split_whitespace().map(|name| format!("+{name}")).collect();
+        self.write("cgroup.subtree_control", &all.join(" "))
     }
 
     /// Makes a group of that name below this one.
@@ -67,12 +87,6 @@ impl Child {
     /// When groups may not be made.
     pub fn named(&self, name: &str) -> Result<Self> {
         Self::make(self.root.clone(), self.path.join(name))
-    }
-
-    fn create_below(root: PathBuf, parent: &Path) -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self::make(root, parent.join(format!("observer-test-{}-{number}", process::id())))
     }
 
     fn make(root: PathBuf, path: PathBuf) -> Result<Self> {
@@ -164,6 +178,25 @@ impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.remove();
     }
+}
+
+/// A name that no other group has.
+fn new_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("observer-test-{}-{number}", process::id())
+}
+
+/// Where a controller's hierarchy is mounted.
+fn hierarchy(controller: &str) -> Result<PathBuf> {
+    let root = mount_of(controller).with_context(|| format!("needs the cgroup controller {controller}"))?;
+    // In v2 groups have only what their parent gives them. It stays given: other tests may use it by now.
+    let control = root.join("cgroup.subtree_control");
+    if control.exists() {
+        fs::write(&control, format!("+{controller}"))
+            .with_context(|| format!("{} takes no {controller}", control.display()))?;
+    }
+    Ok(root)
 }
 
 /// Whether a controller is there, in a hierarchy of v2.

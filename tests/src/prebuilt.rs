@@ -12,7 +12,13 @@ fn list() -> Vec<(&'static str, Go, Variant)> {
     let usual = ["incident", "leak", "limits"].map(|name| (name, Go::USUAL, Variant::Static));
     let stripped = [("leak", Go::USUAL, Variant::Stripped)];
     let churn = Go::MATRIX.map(|go| ("churn", go, Variant::Stripped));
-    [&usual[..], &stripped, &churn].concat()
+    let settings = [
+        ("incident", Go(19), Variant::Static),
+        ("incident", Go::USUAL, Variant::Stripped),
+        ("incident", Go::NEWEST, Variant::Static),
+        ("incident", Go::NEWEST, Variant::Pie),
+    ];
+    [&usual[..], &stripped, &churn, &settings].concat()
 }
 
 /// Builds everything that guests need, and puts it into an empty folder.

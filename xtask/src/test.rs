@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     process::run(&mut end_to_end)?;
     if args.filter.is_none() {
+        benches(&binary, strict)?;
         guests(&binary, strict)?;
         if !fuzz::short()? && strict {
             bail!("the fuzz targets were not run");
@@ -48,6 +49,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let what = if args.filter.is_some() { "tests that match" } else { "checks and tests" };
     println!("all {what} passed in {} s", start.elapsed().as_secs());
     Ok(())
+}
+
+/// Every bench in its short mode, so that none rots; what its figures are says `cargo xtask bench`.
+fn benches(binary: &Path, strict: bool) -> Result<()> {
+    let mut bench = cargo();
+    bench.args(["run", "--package=observer-tests", "--bin=bench", "--", "--short"]);
+    bench.env("OBSERVER_BIN", binary).env("OBSERVER_CACHE", toolchain::cache());
+    if strict {
+        bench.env("OBSERVER_REQUIRE", "1");
+    }
+    process::run(&mut bench)
 }
 
 /// Tests inside other kernels, where these and an emulator are to be had.

@@ -1,4 +1,5 @@
-//! Control files kept open within a bound: reading a kept one costs a seventh of opening it anew.
+//! Control files kept open within a bound: reading a kept one costs a seventh of opening it anew. Files are found by
+//! their group's folder, which is looked up once for all of them.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -6,9 +7,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+
+use super::folder::{Folder, Kept};
 
 /// Longest text accepted from one control file, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
@@ -25,60 +29,59 @@ const LIMIT: Duration = Duration::from_secs(5);
 const SLOW: Duration = Duration::from_secs(60);
 /// Longest text of a setting that is remembered; `memory.stat` of v1 has a thousand bytes.
 const MAX_SETTING: usize = 2048;
-/// Bytes of texts that are remembered, at which all are forgotten.
+/// Bytes of settings' texts that are remembered, at which all are forgotten.
 const MAX_REMEMBERED: usize = 16 << 20;
 /// Settings remembered at most: some ten for each of thousands of groups.
 const MAX_SETTINGS: usize = 1 << 16;
-
-/// Texts by the paths of their files.
-type Texts = HashMap<Box<[u8]>, Box<[u8]>>;
 
 /// Open control files. Groups are read in turns, so what was used least recently is what is needed next:
 /// while every open file is in use a further one is read without being kept.
 #[derive(Debug)]
 pub(super) struct Files {
-    open: HashMap<Box<[u8]>, Kept>,
+    folders: Vec<Folder>,
+    index: HashMap<Arc<[u8]>, FolderId>,
+    /// Places in `folders` that are free.
+    free: Vec<FolderId>,
+    /// Folders of which nothing may be kept, to be looked at when the sweep is over.
+    doubtful: Vec<FolderId>,
+    open: usize,
     capacity: usize,
     /// Counts reads; the age of kept files.
     clock: u64,
     /// Until then no file that is out of use is looked for.
     full_until: u64,
     text: Vec<u8>,
-    settings: HashMap<Box<[u8]>, Setting>,
+    settings: usize,
     /// Bytes that were remembered since all was forgotten.
     remembered: usize,
-    /// Texts that several groups share, while a sweep lasts.
-    shared: Option<Texts>,
+    /// Counts sweeps, from 1 on.
+    sweep: u64,
+    sweeping: bool,
     /// When the reading that is under way began.
     now: Instant,
     /// Whether it found a group to be another one than before, under the same name.
     renewed: bool,
 }
 
-/// The text of a setting; `None` when there is no such file.
-#[derive(Debug)]
-struct Setting {
-    text: Option<Box<[u8]>>,
-    due: Instant,
-}
+/// A group's folder, while its membership is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FolderId(usize);
 
-#[derive(Debug)]
-struct Kept {
-    file: File,
-    used: u64,
-    /// The last text and its time, where somebody asks for that.
-    last: Option<(Vec<u8>, Instant)>,
-}
-
-/// How old a text may be.
+/// How old a text may be. Except for settings all are read now outside of sweeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Age {
-    /// Read now.
-    Fresh,
+    /// Of this sweep: a file that several memberships share is read once.
+    Sweep,
+    /// The same, of a file that many groups share: its text stays for the sweep also where its file can't.
+    Shared,
     /// [`LIMIT`].
     Limit,
-    /// As it was at any time since then: what it tells can't have changed.
-    Since(Instant),
+    /// [`LIMIT`], and not older than this.
+    LimitSince(Instant),
+    /// The same, and it must have been read again since then without being another one.
+    StillSince(Instant),
+    /// [`SLOW`]: set by people, or growing slowly. Its file isn't kept open.
+    Setting,
 }
 
 /// Why a file gave no text.
@@ -100,22 +103,27 @@ impl Files {
     /// Keeps up to `capacity` files open (at least one).
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            open: HashMap::new(),
+            folders: Vec::new(),
+            index: HashMap::new(),
+            free: Vec::new(),
+            doubtful: Vec::new(),
+            open: 0,
             capacity: capacity.max(1),
             clock: 0,
             full_until: 0,
             text: Vec::new(),
-            settings: HashMap::new(),
+            settings: 0,
             remembered: 0,
-            shared: None,
+            sweep: 0,
+            sweeping: false,
             now: Instant::now(),
             renewed: false,
         }
     }
 
     /// How many files are open now.
-    pub(super) fn count(&self) -> usize {
-        self.open.len()
+    pub(super) const fn count(&self) -> usize {
+        self.open
     }
 
     /// Begins the reading of one membership.
@@ -130,137 +138,214 @@ impl Files {
         self.renewed
     }
 
-    /// The text of the file at `path`, at most as old as that.
-    pub(super) fn read_aged(&mut self, path: &[u8], age: Age) -> Result<&[u8], Failure> {
-        let now = self.now;
-        let kept = self.open.get(path).filter(|_| self.shared.is_some());
-        let known = kept.and_then(|kept| kept.last.as_ref()).is_some_and(|(_, at)| match age {
-            Age::Fresh => false,
-            Age::Limit => now.saturating_duration_since(*at) < LIMIT,
-            Age::Since(then) => *at >= then,
+    /// From now on what was read is as good as new, until the sweep's end.
+    pub(super) const fn begin_sweep(&mut self) {
+        self.sweep += 1;
+        self.sweeping = true;
+    }
+
+    /// Every file is read anew. Forgets what was kept for the sweep alone.
+    pub(super) fn end_sweep(&mut self) {
+        self.sweeping = false;
+        for id in std::mem::take(&mut self.doubtful) {
+            self.folders[id.0].kept.retain(|kept| kept.file.is_some() || kept.due.is_some());
+            self.release(id);
+        }
+    }
+
+    /// Finds the folder at `path`. It is good until the end of the reading.
+    pub(super) fn folder(&mut self, path: &[u8]) -> FolderId {
+        if let Some(id) = self.index.get(path) {
+            return *id;
+        }
+        let path: Arc<[u8]> = path.into();
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.folders.push(Folder::default());
+            FolderId(self.folders.len() - 1)
         });
-        if !known {
-            self.read(path)?;
-            let Some(kept) = self.open.get_mut(path) else { return Ok(&self.text) };
-            let (text, at) = kept.last.get_or_insert_with(|| (Vec::new(), now));
-            text.clear();
-            text.extend_from_slice(&self.text);
-            *at = now;
-        }
-        let last = self.open.get(path).and_then(|kept| kept.last.as_ref());
-        last.map(|(text, _)| text.as_slice()).ok_or(Failure::Absent)
+        self.folders[id.0].path = Arc::clone(&path);
+        self.index.insert(path, id);
+        self.doubtful.push(id);
+        id
     }
 
-    /// The current text, and when it was first read: since then it is the same.
-    pub(super) fn read_watched(&mut self, path: &[u8]) -> Result<(&[u8], Instant), Failure> {
-        self.read(path)?;
-        let Some(kept) = self.open.get_mut(path) else { return Ok((&self.text, self.now)) };
-        let (last, at) = kept.last.get_or_insert_with(|| (Vec::new(), self.now));
-        if *last != self.text {
-            last.clear();
-            last.extend_from_slice(&self.text);
-            *at = self.now;
-        }
-        Ok((&self.text, *at))
+    /// Where a folder is.
+    pub(super) fn path(&self, folder: FolderId) -> &[u8] {
+        &self.folders[folder.0].path
     }
 
-    /// The current text of the file at `path`, always fresh from the kernel.
-    pub(super) fn read(&mut self, path: &[u8]) -> Result<&[u8], Failure> {
+    /// The text of a file, at most as old as that.
+    pub(super) fn read(&mut self, folder: FolderId, name: &'static str, age: Age) -> Result<&[u8], Failure> {
+        if !self.folders[folder.0].find(name).is_some_and(|kept| self.will_do(kept, age)) {
+            match age {
+                Age::Setting => self.read_setting(folder, name)?,
+                Age::Shared => self.read_now(folder, name, self.sweeping)?,
+                _ => self.read_now(folder, name, false)?,
+            }
+        }
+        match self.folders[folder.0].find(name) {
+            // Whether the group is still there its other files tell.
+            Some(kept) => kept.text.as_deref().ok_or(Failure::Off),
+            None => Ok(&self.text),
+        }
+    }
+
+    /// The text of this sweep, and when it was first read: since then it is the same.
+    pub(super) fn read_watched(
+        &mut self,
+        folder: FolderId,
+        name: &'static str,
+    ) -> Result<(&[u8], Instant), Failure> {
+        self.read(folder, name, Age::Sweep)?;
+        match self.folders[folder.0].find(name) {
+            Some(kept) => Ok((kept.text.as_deref().unwrap_or_default(), kept.since)),
+            None => Ok((&self.text, self.now)),
+        }
+    }
+
+    fn will_do(&self, kept: &Kept, age: Age) -> bool {
+        let younger = |bound| self.now.saturating_duration_since(kept.at) < bound;
+        match age {
+            Age::Setting => kept.due.is_some_and(|due| due > self.now),
+            _ if !self.sweeping || kept.text.is_none() => false,
+            Age::Sweep | Age::Shared => kept.sweep == self.sweep,
+            Age::Limit => younger(LIMIT),
+            Age::LimitSince(then) => kept.at >= then && younger(LIMIT),
+            Age::StillSince(then) => kept.at > then && kept.at > kept.since && younger(LIMIT),
+        }
+    }
+
+    /// Reads a file, and remembers its text if it stays open, or if `keep`.
+    fn read_now(&mut self, folder: FolderId, name: &'static str, keep: bool) -> Result<(), Failure> {
         self.clock += 1;
-        let known = self.open.contains_key(path);
-        let mut read = self.read_once(path);
+        let known = self.folders[folder.0].find(name).is_some_and(|kept| kept.file.is_some());
+        let mut read = self.fill(folder, name);
         if known && matches!(read, Err(Failure::Removed)) {
             // Another group may have the same name now, as when a service is started again.
-            let group = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-            self.close_below(&path[..group]);
+            self.forget_below(&Arc::clone(&self.folders[folder.0].path));
             self.renewed = true;
-            read = self.read_once(path);
+            read = self.fill(folder, name);
         }
-        read.map(|()| self.text.as_slice())
-    }
-
-    /// From now on [`Self::read_shared`] reads each file once.
-    pub(super) fn begin_sweep(&mut self) {
-        self.shared = Some(Texts::new());
-    }
-
-    /// Forgets what was shared.
-    pub(super) fn end_sweep(&mut self) {
-        self.shared = None;
-    }
-
-    /// The text of a file of a group that others are below: as it is now, or as it was earlier in this sweep.
-    pub(super) fn read_shared(&mut self, path: &[u8]) -> Result<&[u8], Failure> {
-        if !self.shared.as_ref().is_some_and(|shared| shared.contains_key(path)) {
-            self.read(path)?;
-            let Some(shared) = &mut self.shared else { return Ok(&self.text) };
-            shared.insert(path.into(), self.text.as_slice().into());
+        if let Err(failure) = read {
+            self.forget(folder, name);
+            return Err(failure);
         }
-        self.shared.as_ref().and_then(|shared| shared.get(path)).map(AsRef::as_ref).ok_or(Failure::Absent)
-    }
-
-    /// The text of a file that is set by people, or grows slowly: up to a minute old, and not kept open.
-    pub(super) fn read_slow(&mut self, path: &[u8]) -> Result<&[u8], Failure> {
-        let now = self.now;
-        if self.settings.get(path).is_none_or(|setting| setting.due <= now) {
-            let read = open(path).and_then(|file| read_text(&file, &mut self.text));
-            let text = match &read {
-                Ok(()) if self.text.len() <= MAX_SETTING => Some(self.text.as_slice().into()),
-                Err(Failure::Absent) => None,
-                _ => return read.map(|()| self.text.as_slice()),
-            };
-            self.remember(path, text, now);
-            read?;
+        let (now, sweep) = (self.now, if self.sweeping { self.sweep } else { 0 });
+        if keep && self.folders[folder.0].find(name).is_none() {
+            self.folders[folder.0].kept.push(Kept::new(name, now));
+            self.doubtful.push(folder);
         }
-        // Whether the group is still there its other files tell.
-        self.settings.get(path).and_then(|setting| setting.text.as_deref()).ok_or(Failure::Off)
-    }
-
-    /// Closes the files of a group and of those below it.
-    pub(super) fn close_below(&mut self, directory: &[u8]) {
-        self.open.retain(|path, _| !is_below(path, directory));
-        self.forget_settings(directory);
-    }
-
-    fn forget_settings(&mut self, directory: &[u8]) {
-        self.settings.retain(|path, _| !is_below(path, directory));
-    }
-
-    fn remember(&mut self, path: &[u8], text: Option<Box<[u8]>>, now: Instant) {
-        if self.settings.len() >= MAX_SETTINGS {
-            self.settings.retain(|_, setting| setting.due > now);
+        if let Some(kept) = self.folders[folder.0].find_mut(name) {
+            kept.note(&self.text, now, sweep);
         }
-        if self.settings.len() >= MAX_SETTINGS || self.remembered >= MAX_REMEMBERED {
-            self.settings.clear();
+        Ok(())
+    }
+
+    /// Reads a setting through a descriptor of its own.
+    fn read_setting(&mut self, folder: FolderId, name: &'static str) -> Result<(), Failure> {
+        let path = self.folders[folder.0].file(name);
+        let read = open(&path).and_then(|file| read_text(&file, &mut self.text));
+        let fits = self.text.len() <= MAX_SETTING;
+        match &read {
+            Ok(()) if fits => self.remember(folder, name, true),
+            Err(Failure::Absent) => self.remember(folder, name, false),
+            _ => self.forget(folder, name),
+        }
+        read
+    }
+
+    /// Remembers the text of a setting, or that there is no such file.
+    fn remember(&mut self, folder: FolderId, name: &'static str, there: bool) {
+        if self.settings >= MAX_SETTINGS {
+            let now = self.now;
+            self.forget_settings(|due| due > now);
+        }
+        if self.settings >= MAX_SETTINGS || self.remembered >= MAX_REMEMBERED {
+            self.forget_settings(|_| false);
             self.remembered = 0;
         }
-        self.remembered += text.as_ref().map_or(0, |text| text.len());
-        // Spread, so that not all are due in one sweep.
-        let spread =
-            path.iter().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte)));
-        let due = now + SLOW / 2 + (SLOW / 2).mul_f64(f64::from(spread % 64) / 64.0);
-        self.settings.insert(path.into(), Setting { text, due });
+        let (now, due) = (self.now, self.now + self.folders[folder.0].spread(name, SLOW));
+        let kept = self.folders[folder.0].find_or_add(name, now);
+        if there {
+            kept.note(&self.text, now, 0);
+            self.remembered += self.text.len();
+        } else {
+            kept.text = None;
+        }
+        self.settings += usize::from(kept.due.replace(due).is_none());
     }
 
-    /// Fills `text`; a file that can't be read doesn't stay open.
-    fn read_once(&mut self, path: &[u8]) -> Result<(), Failure> {
-        if let Some(kept) = self.open.get_mut(path) {
-            kept.used = self.clock;
-            let read = read_text(&kept.file, &mut self.text);
-            if read.is_err() {
-                self.open.remove(path);
+    fn forget_settings(&mut self, stays: impl Fn(Instant) -> bool) {
+        for (place, folder) in self.folders.iter_mut().enumerate() {
+            for kept in &mut folder.kept {
+                self.settings -= usize::from(kept.due.take_if(|due| !stays(*due)).is_some());
             }
-            return read;
+            folder.kept.retain(|kept| kept.due.is_some() || kept.file.is_some());
+            if folder.kept.is_empty() {
+                self.doubtful.push(FolderId(place));
+            }
         }
-        let mut opened = open(path);
-        if matches!(&opened, Err(Failure::Io(error)) if is(error, Errno::MFILE)) && !self.open.is_empty() {
+    }
+
+    /// Closes a file and forgets its text.
+    fn forget(&mut self, folder: FolderId, name: &str) {
+        let kept = &mut self.folders[folder.0].kept;
+        let Some(place) = kept.iter().position(|kept| kept.name == name) else { return };
+        let kept = kept.swap_remove(place);
+        self.open -= usize::from(kept.file.is_some());
+        self.settings -= usize::from(kept.due.is_some());
+    }
+
+    /// Closes and forgets everything of a group and of those below it.
+    fn forget_below(&mut self, directory: &[u8]) {
+        for folder in self.folders.iter_mut().filter(|folder| folder.is_below(directory)) {
+            let (open, settings) = folder.counts();
+            self.open -= open;
+            self.settings -= settings;
+            folder.kept.clear();
+        }
+    }
+
+    /// The same while nothing is being read: the folders need no place any more.
+    pub(super) fn close_below(&mut self, directory: &[u8]) {
+        self.forget_below(directory);
+        for place in 0..self.folders.len() {
+            if self.folders[place].is_below(directory) {
+                self.release(FolderId(place));
+            }
+        }
+    }
+
+    /// Gives up the place of a folder of which nothing is kept.
+    fn release(&mut self, id: FolderId) {
+        let folder = &mut self.folders[id.0];
+        if folder.kept.is_empty() && self.index.remove(&folder.path).is_some() {
+            *folder = Folder::default();
+            self.free.push(id);
+        }
+    }
+
+    /// Fills `text` through the open file, or opens it and keeps it if there is room.
+    fn fill(&mut self, folder: FolderId, name: &'static str) -> Result<(), Failure> {
+        let clock = self.clock;
+        if let Some(kept) = self.folders[folder.0].find_mut(name)
+            && let Some(file) = &kept.file
+        {
+            kept.used = clock;
+            return read_text(file, &mut self.text);
+        }
+        let path = self.folders[folder.0].file(name);
+        let mut opened = open(&path);
+        if matches!(&opened, Err(Failure::Io(error)) if is(error, Errno::MFILE)) && self.open > 0 {
             self.close_oldest();
-            opened = open(path);
+            opened = open(&path);
         }
         let file = opened?;
         read_text(&file, &mut self.text)?;
         if self.has_room() {
-            self.open.insert(path.into(), Kept { file, used: self.clock, last: None });
+            let kept = self.folders[folder.0].find_or_add(name, self.now);
+            (kept.file, kept.used) = (Some(file), clock);
+            self.open += 1;
         }
         Ok(())
     }
@@ -268,37 +353,49 @@ impl Files {
     /// Whether one more file may stay open, after closing those out of use: files that several rounds over all
     /// of them have not touched.
     fn has_room(&mut self) -> bool {
-        if self.open.len() < self.capacity {
+        if self.open < self.capacity {
             return true;
         }
         if self.clock < self.full_until {
             return false;
         }
         let (rounds, clock) = (8 * self.capacity as u64, self.clock);
-        self.open.retain(|_, kept| clock - kept.used < rounds);
+        self.close_unless(|used| clock - used < rounds);
         self.full_until = clock + self.capacity as u64;
-        self.open.len() < self.capacity
+        self.open < self.capacity
     }
 
     /// Closes the quarter that was not used for longest (at least one).
     fn close_oldest(&mut self) {
-        let mut ages: Vec<u64> = self.open.values().map(|kept| kept.used).collect();
+        let open = self.folders.iter().flat_map(|folder| &folder.kept).filter(|kept| kept.file.is_some());
+        let mut ages: Vec<u64> = open.map(|kept| kept.used).collect();
         if ages.is_empty() {
             return;
         }
         let last = ages.len() / 4;
         let (_, &mut limit, _) = ages.select_nth_unstable(last);
-        self.open.retain(|_, kept| kept.used > limit);
+        self.close_unless(|used| used > limit);
+    }
+
+    /// Closes the files whose last use was at another time.
+    fn close_unless(&mut self, stays: impl Fn(u64) -> bool) {
+        for (place, folder) in self.folders.iter_mut().enumerate() {
+            for kept in &mut folder.kept {
+                if kept.file.is_some() && !stays(kept.used) {
+                    kept.file = None;
+                    self.open -= 1;
+                }
+            }
+            folder.kept.retain(|kept| kept.file.is_some() || kept.due.is_some());
+            if folder.kept.is_empty() {
+                self.doubtful.push(FolderId(place));
+            }
+        }
     }
 }
 
 fn open(path: &[u8]) -> Result<File, Failure> {
     File::open(OsStr::from_bytes(path)).map_err(Failure::from_io)
-}
-
-/// Whether `path` is a file of the group `directory`, or of one below it.
-fn is_below(path: &[u8], directory: &[u8]) -> bool {
-    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 /// Replaces `text` by the whole text of `file`.
@@ -335,58 +432,145 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    fn folder(files: &mut Files, directory: &Path) -> FolderId {
+        files.begin_reading();
+        files.folder(directory.as_os_str().as_bytes())
+    }
+
+    fn text(files: &mut Files, directory: &Path, name: &'static str, age: Age) -> String {
+        let folder = folder(files, directory);
+        String::from_utf8(files.read(folder, name, age).expect("read").to_vec()).expect("text")
+    }
+
+    fn write(directory: &Path, name: &str, text: &str) {
+        std::fs::write(directory.join(name), text).expect("written");
+    }
 
     /// Every read shows what the file holds now, through the same descriptor.
     #[test]
     fn reads_fresh_text_through_a_kept_descriptor() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("cpu.stat");
         let mut files = Files::new(4);
-        for text in ["one", "two\n", ""] {
-            std::fs::write(&path, text).expect("written");
-            assert_eq!(files.read(path.as_os_str().as_bytes()).expect("read"), text.as_bytes());
+        for written in ["one", "two\n", ""] {
+            write(directory.path(), "cpu.stat", written);
+            assert_eq!(text(&mut files, directory.path(), "cpu.stat", Age::Sweep), written);
             assert_eq!(files.count(), 1);
         }
     }
 
-    /// No more files than the bound stay open, those in use stay, and those out of use make room at last.
+    /// In a sweep a file is read once, limits serve later sweeps as well, and what changed is read anew where it
+    /// has to be newer; outside of sweeps everything is.
+    #[test]
+    fn sweeps_share_texts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut files = Files::new(4);
+        let now = |files: &mut Files, age| text(files, directory.path(), "x", age);
+        write(directory.path(), "x", "1");
+        files.begin_sweep();
+        assert_eq!(now(&mut files, Age::Sweep), "1");
+        write(directory.path(), "x", "2");
+        for age in [Age::Sweep, Age::Shared, Age::Limit, Age::LimitSince(files.now)] {
+            assert_eq!(now(&mut files, age), "1");
+        }
+        assert_eq!(now(&mut files, Age::LimitSince(Instant::now())), "2");
+        write(directory.path(), "x", "3");
+        files.end_sweep();
+        files.begin_sweep();
+        assert_eq!(now(&mut files, Age::Limit), "2");
+        assert_eq!(now(&mut files, Age::Sweep), "3");
+        files.end_sweep();
+        write(directory.path(), "x", "4");
+        assert_eq!(now(&mut files, Age::Limit), "4");
+    }
+
+    /// What stands still has to be seen so twice.
+    #[test]
+    fn what_stands_still_was_read_twice() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut files = Files::new(4);
+        files.begin_sweep();
+        let then = Instant::now();
+        let mut now = |written, age| {
+            write(directory.path(), "x", written);
+            text(&mut files, directory.path(), "x", age)
+        };
+        assert_eq!(now("1", Age::Sweep), "1");
+        assert_eq!(now("2", Age::StillSince(then)), "2", "it was read once");
+        assert_eq!(now("2", Age::StillSince(then)), "2");
+        assert_eq!(now("3", Age::StillSince(then)), "2", "it stood still");
+        assert_eq!(now("3", Age::StillSince(Instant::now())), "3", "but not since now");
+    }
+
+    /// A text's time begins when it changes.
+    #[test]
+    fn watches_texts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut files = Files::new(4);
+        let mut since = |written| {
+            write(directory.path(), "x", written);
+            let folder = folder(&mut files, directory.path());
+            let (text, since) = files.read_watched(folder, "x").expect("read");
+            assert_eq!(text, written.as_bytes());
+            since
+        };
+        let first = since("1");
+        assert_eq!(since("1"), first);
+        let second = since("2");
+        assert!(second > first);
+        assert_eq!(since("2"), second);
+    }
+
+    /// No more files than the bound stay open, those in use stay, and those out of use make room at last. What many
+    /// groups share is kept for the sweep nevertheless, and no longer.
     #[test]
     fn stays_within_its_bound() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut files = Files::new(8);
-        let mut read = |name: usize| {
-            let path = directory.path().join(name.to_string());
-            std::fs::write(&path, name.to_string()).expect("written");
-            let text = files.read(path.as_os_str().as_bytes()).expect("read").to_vec();
-            assert_eq!(text, name.to_string().into_bytes());
-            (files.count(), files.open.keys().any(|key| key.ends_with(format!("/{name}").as_bytes())))
+        let mut read = |number: usize| {
+            let group = directory.path().join(number.to_string());
+            std::fs::create_dir_all(&group).expect("created");
+            write(&group, "x", &number.to_string());
+            assert_eq!(text(&mut files, &group, "x", Age::Sweep), number.to_string());
+            let folder = folder(&mut files, &group);
+            (files.count(), files.folders[folder.0].find("x").is_some())
         };
-        for name in 1..100 {
+        for number in 1..100 {
             assert!(read(0).0 <= 8);
             assert!(read(0).1, "a file in use was closed");
-            assert!(read(name).0 <= 8);
+            assert!(read(number).0 <= 8);
         }
         assert!(read(99).1, "files out of use still take all the room");
+        files.begin_sweep();
+        files.full_until = u64::MAX;
+        let group = directory.path().join("1");
+        assert_eq!(text(&mut files, &group, "x", Age::Shared), "1");
+        write(&group, "x", "changed");
+        assert_eq!(text(&mut files, &group, "x", Age::Shared), "1");
+        files.end_sweep();
+        assert_eq!((text(&mut files, &group, "x", Age::Shared).as_str(), files.count()), ("changed", 8));
+        assert!(files.folders.len() - files.free.len() <= 9, "places of folders are not given back");
     }
 
     /// The text of a setting is remembered, until its group is closed or found to be another one.
     #[test]
     fn remembers_settings() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("cpu.weight");
-        let path = path.as_os_str().as_bytes();
+        let path = directory.path();
         let mut files = Files::new(8);
-        assert!(matches!(files.read_slow(path), Err(Failure::Absent)));
-        assert!(matches!(files.read_slow(path), Err(Failure::Off)));
-        files.close_below(directory.path().as_os_str().as_bytes());
-        for text in ["100", "200"] {
-            std::fs::write(OsStr::from_bytes(path), text).expect("written");
-            assert_eq!(files.read_slow(path).expect("read"), text.as_bytes());
-            std::fs::write(OsStr::from_bytes(path), "changed").expect("written");
-            assert_eq!(files.read_slow(path).expect("read"), text.as_bytes());
-            files.close_below(directory.path().as_os_str().as_bytes());
+        let missing = folder(&mut files, path);
+        assert!(matches!(files.read(missing, "cpu.weight", Age::Setting), Err(Failure::Absent)));
+        assert!(matches!(files.read(missing, "cpu.weight", Age::Setting), Err(Failure::Off)));
+        files.close_below(path.as_os_str().as_bytes());
+        for written in ["100", "200"] {
+            write(path, "cpu.weight", written);
+            assert_eq!(text(&mut files, path, "cpu.weight", Age::Setting), written);
+            write(path, "cpu.weight", "changed");
+            assert_eq!(text(&mut files, path, "cpu.weight", Age::Setting), written);
+            files.close_below(path.as_os_str().as_bytes());
+            assert_eq!((files.count(), files.settings), (0, 0));
         }
-        assert_eq!(files.count(), 0);
     }
 
     /// Closing a group's files leaves those of groups with a longer name alone.
@@ -397,23 +581,23 @@ mod tests {
         for name in ["a", "a/b", "ab"] {
             let group = directory.path().join(name);
             std::fs::create_dir_all(&group).expect("created");
-            std::fs::write(group.join("x"), "1").expect("written");
-            files.read(group.join("x").as_os_str().as_bytes()).expect("read");
+            write(&group, "x", name);
+            assert_eq!(text(&mut files, &group, "x", Age::Sweep), name);
         }
         files.close_below(directory.path().join("a").as_os_str().as_bytes());
-        assert_eq!(files.count(), 1);
+        assert_eq!((files.count(), files.index.len()), (1, 1));
+        assert_eq!(text(&mut files, &directory.path().join("ab"), "x", Age::Sweep), "ab");
     }
 
     /// A missing file and one that is far too long are told apart and not kept.
     #[test]
     fn names_what_is_wrong() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("x");
-        let path = path.as_os_str().as_bytes();
         let mut files = Files::new(1);
-        assert!(matches!(files.read(path), Err(Failure::Absent)));
-        std::fs::write(OsStr::from_bytes(path), vec![b'1'; MAX_TEXT + 1]).expect("written");
-        assert!(matches!(files.read(path), Err(Failure::TooLarge)));
+        let folder = folder(&mut files, directory.path());
+        assert!(matches!(files.read(folder, "x", Age::Sweep), Err(Failure::Absent)));
+        write(directory.path(), "x", &"1".repeat(MAX_TEXT + 1));
+        assert!(matches!(files.read(folder, "x", Age::Sweep), Err(Failure::TooLarge)));
         assert_eq!(files.count(), 0);
     }
 
@@ -421,9 +605,8 @@ mod tests {
     #[test]
     fn joins_long_texts() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("long");
-        let text: Vec<u8> = (0..20_000_u32).map(|i| (i % 251) as u8).collect();
-        std::fs::write(&path, &text).expect("written");
-        assert_eq!(Files::new(1).read(path.as_os_str().as_bytes()).expect("read"), text);
+        let written: String = (0..20_000_u32).map(|i| char::from((i % 97) as u8 + 32)).collect();
+        write(directory.path(), "long", &written);
+        assert_eq!(text(&mut Files::new(1), directory.path(), "long", Age::Sweep), written);
     }
 }

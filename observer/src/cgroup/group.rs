@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use super::controller::Controller;
-use super::files::{Age, Failure, Files};
+use super::files::{Age, Failure, Files, FolderId};
 use super::hierarchy::{Hierarchy, Version, bytes};
 use super::values::Malformed;
 use super::{Gone, Limit, Problem, Reason};
@@ -24,6 +24,8 @@ const MAX_LEVELS: usize = 128;
 #[derive(Clone, Copy)]
 pub(super) struct Group<'a> {
     pub(super) hierarchy: &'a Hierarchy,
+    /// The hierarchy's place in the list of all.
+    pub(super) index: usize,
     /// Path below the mount; empty for its top.
     pub(super) path: &'a [u8],
 }
@@ -78,7 +80,8 @@ pub(super) struct Reader<'a> {
     files: &'a mut Files,
     path: Arc<str>,
     problems: Vec<Problem>,
-    name: Vec<u8>,
+    /// By hierarchy, the folders of the own group and of those above it, as far as they were needed.
+    chains: Vec<(usize, Vec<FolderId>)>,
     /// Path of the group whose CPU time is known, and since when that is the same.
     idle: Option<(&'a [u8], Instant)>,
 }
@@ -86,7 +89,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// `path` is the membership's path to show.
     pub(super) fn new(files: &'a mut Files, path: &Arc<str>) -> Self {
-        Self { files, path: Arc::clone(path), problems: Vec::new(), name: Vec::new(), idle: None }
+        Self { files, path: Arc::clone(path), problems: Vec::new(), chains: Vec::new(), idle: None }
     }
 
     /// Everything that went wrong.
@@ -108,8 +111,7 @@ impl<'a> Reader<'a> {
         file: &'static str,
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
     ) -> Value<T> {
-        let read = if level == 0 { Files::read } else { Files::read_shared };
-        self.read(group, level, file, parse, read)
+        self.read(group, level, file, parse, if level == 0 { Age::Sweep } else { Age::Shared })
     }
 
     /// Reads a limit, which may be some seconds old.
@@ -121,12 +123,13 @@ impl<'a> Reader<'a> {
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
     ) -> Value<T> {
         match level {
-            0 => self.read(group, level, file, parse, |files, path| files.read_aged(path, Age::Limit)),
+            0 => self.read(group, level, file, parse, Age::Limit),
             _ => self.get(group, level, file, parse),
         }
     }
 
-    /// Reads a file that changes only when a task of the group runs.
+    /// Reads a counter that hardly anything but a task of the group that runs can move: while none does, it may be
+    /// as old as a limit.
     pub(super) fn count<T>(
         &mut self,
         group: Group<'_>,
@@ -137,9 +140,25 @@ impl<'a> Reader<'a> {
         if level != 0 {
             return self.get(group, level, file, parse);
         }
-        let idle = self.idle.filter(|(path, _)| *path == group.path);
-        let age = idle.map_or(Age::Fresh, |(_, since)| Age::Since(since));
-        self.read(group, level, file, parse, |files, path| files.read_aged(path, age))
+        let age = self.idle_since(group).map_or(Age::Sweep, Age::LimitSince);
+        self.read(group, level, file, parse, age)
+    }
+
+    /// Reads for how long tasks have been held up by what they did themselves. If that was seen to stand still while
+    /// none ran, none is being held up, and it goes on standing still: it may be as old as a limit.
+    pub(super) fn stall<T>(
+        &mut self,
+        group: Group<'_>,
+        file: &'static str,
+        parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
+    ) -> Value<T> {
+        let age = self.idle_since(group).map_or(Age::Sweep, Age::StillSince);
+        self.read(group, 0, file, parse, age)
+    }
+
+    /// Since when none of the group's tasks has run, where that is known.
+    fn idle_since(&self, group: Group<'_>) -> Option<Instant> {
+        self.idle.filter(|(path, _)| *path == group.path).map(|(_, since)| since)
     }
 
     /// Reads a group's CPU time. Since it became what it is, none of the group's tasks has run.
@@ -149,14 +168,14 @@ impl<'a> Reader<'a> {
         file: &'static str,
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
     ) -> Value<T> {
-        let mut idle = None;
-        let value = self.read(group, 0, file, parse, |files, path| {
-            let (text, since) = files.read_watched(path)?;
-            idle = Some((group.path, since));
-            Ok(text)
-        });
-        self.idle = idle;
-        value
+        let folder = self.folder(group, 0);
+        let (read, since) = match self.files.read_watched(folder, file) {
+            Ok((text, since)) => (Ok(text), Some(since)),
+            Err(failure) => (Err(failure), None),
+        };
+        let parsed = parsed(read, parse);
+        self.idle = since.map(|since| (group.path, since));
+        parsed.or_else(|wrong| self.wrong(group, 0, file, wrong))
     }
 
     /// Reads a file of which a text of the last minute will do: a setting that people change, or a peak.
@@ -167,7 +186,7 @@ impl<'a> Reader<'a> {
         file: &'static str,
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
     ) -> Value<T> {
-        self.read(group, level, file, parse, Files::read_slow)
+        self.read(group, level, file, parse, Age::Setting)
     }
 
     fn read<T>(
@@ -176,23 +195,37 @@ impl<'a> Reader<'a> {
         level: usize,
         file: &'static str,
         parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
-        read: impl for<'f> FnOnce(&'f mut Files, &[u8]) -> Result<&'f [u8], Failure>,
+        age: Age,
     ) -> Value<T> {
-        let directory = bytes(&group.hierarchy.point);
-        self.name.clear();
-        for part in [directory, group.ancestor(level), b"/", file.as_bytes()] {
-            self.name.extend_from_slice(part);
+        let folder = self.folder(group, level);
+        let value = parsed(self.files.read(folder, file, age), parse);
+        value.or_else(|wrong| self.wrong(group, level, file, wrong))
+    }
+
+    /// The folder of the ancestor `level` levels up.
+    fn folder(&mut self, group: Group<'_>, level: usize) -> FolderId {
+        let known = self.chains.iter().position(|(index, _)| *index == group.index);
+        let known = known.unwrap_or_else(|| {
+            self.chains.push((group.index, Vec::new()));
+            self.chains.len() - 1
+        });
+        let (_, chain) = &mut self.chains[known];
+        while chain.len() <= level {
+            let path = [bytes(&group.hierarchy.point), group.ancestor(chain.len())].concat();
+            chain.push(self.files.folder(&path));
         }
-        let reason = match read(self.files, &self.name) {
-            Ok(text) => match std::str::from_utf8(text).map_err(|_| Malformed).and_then(parse) {
-                Ok(value) => return Ok(value),
-                Err(Malformed) => Reason::Malformed,
-            },
-            Err(Failure::Absent) => return self.absent(group, level, file),
-            Err(Failure::Removed) => return Err(Stop::Gone(Gone { path: group.shown(0) })),
-            Err(Failure::Off) => return Ok(None),
-            Err(Failure::TooLarge) => Reason::TooLarge,
-            Err(Failure::Io(error)) => reason(&error),
+        chain[level]
+    }
+
+    /// What it means that there is no value.
+    fn wrong<T>(&mut self, group: Group<'_>, level: usize, file: &'static str, wrong: Wrong) -> Value<T> {
+        let reason = match wrong {
+            Wrong::File(Failure::Absent) => return self.absent(group, level, file),
+            Wrong::File(Failure::Removed) => return Err(Stop::Gone(Gone { path: group.shown(0) })),
+            Wrong::File(Failure::Off) => return Ok(None),
+            Wrong::File(Failure::TooLarge) => Reason::TooLarge,
+            Wrong::File(Failure::Io(error)) => reason(&error),
+            Wrong::Text => Reason::Malformed,
         };
         Err(self.problem(group, level, file, reason))
     }
@@ -236,8 +269,8 @@ impl<'a> Reader<'a> {
 
     /// A missing file: the group has no such controller, or is no more.
     fn absent<T>(&mut self, group: Group<'_>, level: usize, file: &'static str) -> Value<T> {
-        let end = self.name.len() - file.len();
-        match Path::new(OsStr::from_bytes(&self.name[..end])).symlink_metadata() {
+        let folder = self.folder(group, level);
+        match Path::new(OsStr::from_bytes(self.files.path(folder))).symlink_metadata() {
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Stop::Gone(Gone { path: group.shown(0) }))
@@ -251,6 +284,20 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem { file, path: group.shown(level), reason });
         Stop::Problem
     }
+}
+
+/// Why a file gave no value.
+enum Wrong {
+    File(Failure),
+    Text,
+}
+
+fn parsed<T>(
+    read: Result<&[u8], Failure>,
+    parse: impl FnOnce(&str) -> Result<Option<T>, Malformed>,
+) -> Result<Option<T>, Wrong> {
+    let text = std::str::from_utf8(read.map_err(Wrong::File)?).map_err(|_| Wrong::Text)?;
+    parse(text).map_err(|Malformed| Wrong::Text)
 }
 
 /// A value that is absent where there is a problem: the problem is on record.

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::controller::Controller;
 use super::files::Files;
@@ -220,6 +221,10 @@ impl Hierarchies {
             // What was read before that was found out may be the old group's.
             self.close(membership);
             reading = self.read_once(membership);
+            if self.files.renewed() {
+                // Twice: whose values these are nobody can tell.
+                reading = Err(Gone { path: Arc::clone(membership.path()) });
+            }
         }
         if reading.is_err() {
             self.close(membership);
@@ -263,7 +268,7 @@ fn read_all<'a>(
         if place.is_none() {
             reader.outside(controller);
         }
-        place.map(|path| Group { hierarchy, path })
+        place.map(|path| Group { hierarchy, index, path })
     };
     let [cpu, cpuacct, memory, pids] =
         [Controller::Cpu, Controller::CpuAcct, Controller::Memory, Controller::Pids].map(&mut group);
@@ -284,13 +289,13 @@ fn read_all<'a>(
     })
 }
 
-/// The group whose pressure is the membership's. Beside v1 controllers the unified hierarchy's root holds
-/// whoever wasn't put elsewhere: its pressure is the machine's, and says nothing of the membership.
+/// The group whose pressure is the membership's. The pressure of the unified hierarchy's root is the machine's, and
+/// says nothing of the membership. Beside v1 controllers whoever wasn't put elsewhere is in what shows as the root.
 fn pressured<'a>(list: &'a [Hierarchy], membership: &'a Membership) -> Option<Group<'a>> {
     let (index, hierarchy) = list.iter().enumerate().find(|(_, h)| h.version == Version::V2)?;
     let path = membership.place(index)??;
     let shared = list.iter().any(|h| h.version == Version::V1 && !h.controllers.is_empty());
-    if shared && path.is_empty() { None } else { Some(Group { hierarchy, path }) }
+    if path.is_empty() && (shared || hierarchy.whole) { None } else { Some(Group { hierarchy, index, path }) }
 }
 
 /// The hierarchy of a controller and its index.

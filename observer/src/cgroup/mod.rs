@@ -12,6 +12,7 @@ mod controller;
 mod cpu;
 mod cpuset;
 mod files;
+mod folder;
 mod group;
 mod hierarchy;
 mod hugetlb;

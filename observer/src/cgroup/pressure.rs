@@ -26,11 +26,11 @@ pub struct Stall {
 
 /// Reads the values of a group; all absent where the kernel doesn't account for pressure.
 pub(super) fn read(reader: &mut Reader<'_>, group: Group<'_>) -> Result<Pressure, Gone> {
-    let mut stall = |file| -> Result<Option<Stall>, Gone> {
-        let value: Value<Stall> = reader.get(group, 0, file, stall);
-        settle(value)
-    };
-    Ok(Pressure { cpu: stall("cpu.pressure")?, memory: stall("memory.pressure")?, io: stall("io.pressure")? })
+    // A task may wait for a CPU without having run; for memory and devices it waits only after it has.
+    let cpu: Value<Stall> = reader.get(group, 0, "cpu.pressure", stall);
+    let cpu = settle(cpu)?;
+    let mut held_up = |file| settle(reader.stall(group, file, stall));
+    Ok(Pressure { cpu, memory: held_up("memory.pressure")?, io: held_up("io.pressure")? })
 }
 
 fn stall(text: &str) -> Result<Option<Stall>, Malformed> {

@@ -97,14 +97,15 @@ async fn watch(arguments: &Arguments, pipeline: &mut Pipeline) -> anyhow::Result
 
 /// Looks for a while; the last view has what was found.
 async fn look(duration: Duration, pipeline: &mut Pipeline, clock: &mut Interval) -> View {
-    let began = Instant::now();
+    // The first look may take long, with probes to be put into many processes: time counts from then on.
+    let mut began = None;
     let terminal = io::stderr().is_terminal();
     loop {
         clock.tick().await;
         pipeline.scan();
         pipeline.attach_due(Instant::now() + TICK);
         let view = pipeline.tick();
-        let left = duration.saturating_sub(began.elapsed());
+        let left = duration.saturating_sub(began.get_or_insert_with(Instant::now).elapsed());
         output::progress(
             terminal,
             &format!("looking at {} Go processes, {} s left", view.targets.len(), left.as_secs()),

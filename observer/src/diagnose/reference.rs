@@ -11,7 +11,8 @@ What `observer doctor` and the metric `observer_finding` can say. Written from t
 `observer/src/diagnose/rules/`; a test compares. To write it anew:
 `UPDATE_GOLDEN=1 cargo test -p observer --lib diagnose::`.
 
-A rule that lacks data says nothing. Findings of equal severity come in the order of this page.
+A rule that lacks data says nothing. The worst finding comes first, and a cause before its symptoms, however bad they
+are alone. Findings of equal severity come in the order of this page.
 
 | rule | fires when |
 |---|---|
@@ -36,6 +37,10 @@ pub fn rules_reference() -> String {
     }
     for rule in RULES {
         _ = write!(text, "\n## {}\n\n{}\n\n{}\n", rule.name, rule.when, rule.why);
+        if !rule.explains.is_empty() {
+            let symptoms: Vec<_> = rule.explains.iter().map(|name| format!("[{name}](#{name})")).collect();
+            _ = write!(text, "\nIn the same process it explains {}.\n", symptoms.join(", "));
+        }
     }
     text.push_str(THRESHOLDS_INTRODUCTION);
     for threshold in THRESHOLDS {

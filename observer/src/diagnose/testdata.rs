@@ -102,6 +102,7 @@ pub(super) fn callsite(created_by: &str, reason: &str, live: impl Fn(u32) -> u64
         created_total: Some(now),
         exited_total: Some(0),
         created_per_second: None,
+        parks_per_second: None,
         exited_per_second: None,
         growth_per_second: None,
         oldest_wait_seconds: Some(58.0),

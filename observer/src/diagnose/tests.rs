@@ -360,6 +360,45 @@ fn findings_are_sorted() {
     assert!(all.len() >= 4 && severities.is_sorted(), "{severities:?}");
 }
 
+/// A cause comes before its symptoms though they are worse, but not before what it doesn't explain, and not where
+/// it is only worth knowing.
+#[test]
+fn causes_come_before_their_symptoms() {
+    fn near(view: &mut View) {
+        runtime(view).heap_live_bytes = Some(400 << 20);
+    }
+    fn above(view: &mut View) {
+        runtime(view).gomemlimit_bytes = Some(1 << 30);
+    }
+    fn filling(view: &mut View) {
+        runtime(view).heap_marked_bytes = Some(240 << 20);
+    }
+    let rules = |changes: &[fn(&mut View)]| -> Vec<_> {
+        findings(changes).iter().map(|finding| (finding.rule, finding.severity)).collect()
+    };
+    let cause = ("gomemlimit-above-limit", Severity::Warning);
+    let symptom = ("memory-near-limit", Severity::Critical);
+    assert_eq!(rules(&[near, above, filling]), [cause, symptom]);
+    assert_eq!(rules(&[near, above]), [symptom, ("gomemlimit-above-limit", Severity::Info)]);
+    fn full(view: &mut View) {
+        cgroup(view).pids.as_mut().unwrap().current = Some(98);
+    }
+    assert_eq!(rules(&[full, above, filling]), [("pids-near-limit", Severity::Critical), cause]);
+}
+
+/// What a rule explains are rules that come later, and all that those explain, so that the order has no way back.
+#[test]
+fn explanations_are_in_order() {
+    for (place, rule) in RULES.iter().enumerate() {
+        for name in rule.explains {
+            let symptom = RULES[place + 1..].iter().find(|other| other.name == *name);
+            let symptom =
+                symptom.unwrap_or_else(|| panic!("{} explains {name}, which isn't later", rule.name));
+            assert!(symptom.explains.iter().all(|further| rule.explains.contains(further)), "{}", rule.name);
+        }
+    }
+}
+
 /// Names are unique and stable in form, and the documentation is what the rules say.
 #[test]
 fn rules_are_documented() {

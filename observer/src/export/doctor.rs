@@ -13,7 +13,7 @@ use crate::text::printable;
 /// All findings of a view.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
-    /// Worst first.
+    /// Worst first, a cause before its symptoms.
     pub findings: Vec<Row<'a>>,
     /// Go processes of which nothing could be read.
     pub not_seen: Vec<NotSeen<'a>>,
@@ -182,6 +182,19 @@ mod tests {
     #[test]
     fn text_of_the_recorded_view() {
         assert_golden("src/export/testdata/doctor.txt", &text(&view()));
+    }
+
+    /// What is first of a process for programs is first of it for people.
+    #[test]
+    fn text_and_json_have_one_order() {
+        let view = view();
+        let (report, text) = (json(&view), text(&view));
+        for pid in report.findings.iter().map(|row| row.pid) {
+            let rows = report.findings.iter().filter(|row| row.pid == pid);
+            let line = |row: &Row<'_>| text.find(&format!("{} {}: {}.", row.severity, row.rule, row.summary));
+            let places: Option<Vec<_>> = rows.map(line).collect();
+            assert!(places.expect("every finding is in the text").is_sorted(), "{text}");
+        }
     }
 
     /// Without findings there is one sentence.

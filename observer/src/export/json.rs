@@ -151,6 +151,9 @@ pub struct Callsite<'a> {
     /// Change of `live` per second, over the last interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_per_second: Option<f64>,
+    /// Parks per second of the last minute, estimated from windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parks_per_second: Option<f64>,
     /// The longest that one of them has waited at least.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_wait_seconds: Option<f64>,
@@ -258,6 +261,8 @@ pub struct ProbeGroup {
     pub coverage_ratio: f64,
     /// Share of one CPU that they cost the process.
     pub overhead_ratio: f64,
+    /// How often they ran in it so far.
+    pub hits: u64,
     /// CPU time that they have cost it so far.
     pub cost_seconds: f64,
 }
@@ -334,6 +339,7 @@ impl<'a> From<&'a CallsiteView> for Callsite<'a> {
             created_per_second: callsite.created_per_second,
             exited_per_second: callsite.exited_per_second,
             growth_per_second: callsite.growth_per_second,
+            parks_per_second: callsite.parks_per_second,
             oldest_wait_seconds: callsite.oldest_wait_seconds,
             wait_reasons: reasons(&callsite.wait_reasons),
             states: &callsite.states,
@@ -373,6 +379,7 @@ impl From<&GroupView> for ProbeGroup {
             state: group.state,
             coverage_ratio: group.coverage,
             overhead_ratio: group.overhead,
+            hits: group.hits,
             cost_seconds: group.spent_seconds,
         }
     }

@@ -183,6 +183,7 @@ fn header(previous: Option<&View>, view: &View, target: &TargetView) -> String {
     }
     if let Some(waits) = &target.waits {
         waits_lines(&mut text, waits);
+        parks_line(&mut text, &target.callsites);
     }
     if let Some(probes) = &target.probes {
         probe_lines(&mut text, probes);
@@ -288,6 +289,21 @@ fn waits_lines(text: &mut String, waits: &WaitsView) {
             _ = write!(text, ", blocked p50 {}, p99 {}", at_most(p50), at_most(p99));
         }
         text.push('\n');
+    }
+}
+
+/// Whose goroutines park most: the last minute.
+fn parks_line(text: &mut String, callsites: &[CallsiteView]) {
+    let rate = |callsite: &CallsiteView| callsite.parks_per_second.unwrap_or_default();
+    let mut sorted: Vec<&CallsiteView> = callsites.iter().filter(|callsite| rate(callsite) > 0.0).collect();
+    sorted.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
+    let parts: Vec<_> = sorted
+        .iter()
+        .take(REASONS_IN_HEADER)
+        .map(|callsite| format!("{} {:.1}/s", printable(&callsite.entry), rate(callsite)))
+        .collect();
+    if !parts.is_empty() {
+        _ = writeln!(text, "  parks by goroutine: {}", parts.join(", "));
     }
 }
 

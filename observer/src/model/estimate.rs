@@ -97,16 +97,20 @@ impl Estimate {
     /// All probes are in the target from now on.
     pub fn open(&mut self, reading: Reading<'_>) {
         self.note_change(reading.at, true);
-        let counts = match &self.phase {
+        self.totals = match &self.phase {
             Phase::Window { .. } => return,
-            // The probes came one after the other; what they counted so far is all there is.
-            Phase::Before => Counts::default(),
-            Phase::Gap { .. } => {
-                self.totals = self.filled(&reading);
-                reading.counts.clone()
-            }
+            // The probes came one after the other. What they counted so far is counted, but it is no measure for
+            // a gap: creations were counted for longer than ends.
+            Phase::Before => increments(&Counts::default(), reading.counts).fold(
+                Totals::default(),
+                |mut totals, (key, counted)| {
+                    add(&mut totals, key, counted, 1.0);
+                    totals
+                },
+            ),
+            Phase::Gap { .. } => self.filled(&reading),
         };
-        self.phase = Phase::Window { begin: Mark { counts, ..mark(&reading) } };
+        self.phase = Phase::Window { begin: mark(&reading) };
     }
 
     /// From now on probes are missing.
@@ -361,6 +365,22 @@ mod tests {
         assert!((told / target.truth as f64 - 1.0).abs() < 0.01, "{told} of {}", target.truth);
         target.truth = u64::MAX / 4;
         assert!(target.created() < 1_000_000_000_000, "{}", target.created());
+    }
+
+    /// Creations that were counted before the probe of ends had come are counted, but the gap that follows is filled
+    /// with as many ends as creations.
+    #[test]
+    fn probes_come_one_after_the_other() {
+        let mut target = Target::new(true);
+        target.truth += 5000;
+        target.counts.entry(KEY).or_default().add(Counted { created: 5000, exited: 0 });
+        target.tell(Estimate::open);
+        target.pass(0.02, 100_000.0, true);
+        target.tell(Estimate::close);
+        target.pass(10.0, 100_000.0, false);
+        let told = target.tell(|estimate, reading| estimate.read(reading))[&KEY];
+        assert_eq!(told.created, target.truth);
+        assert_eq!(told.exited, target.truth - 5000);
     }
 
     /// Counts that follow a gap without a break are exact again from then on.

@@ -114,6 +114,8 @@ pub struct History {
     epoch: Option<Instant>,
     /// What [`Probed::unbroken`] was.
     unbroken: Option<u64>,
+    /// The runtime's count of garbage collections, when it was last known.
+    gc_cycles: Option<u64>,
     recent: Recent<TargetSample>,
 }
 
@@ -142,6 +144,8 @@ pub struct Digest {
     pub recent: Vec<TargetSample>,
     /// What probes counted at each of `callsites` since the tick before; empty without probes.
     pub increments: Vec<Counted>,
+    /// Garbage collections since the count was known before, 0 the first time; `None` where it isn't known.
+    pub gc_cycles: Option<u64>,
 }
 
 impl History {
@@ -205,6 +209,7 @@ impl History {
         let runtime = runtime(readings.snapshot, readings.environment);
         self.recent.push(sample(&goroutines, &runtime, at));
         Digest {
+            gc_cycles: self.collected(runtime.gc_cycles),
             goroutines,
             runtime,
             recent: self.recent.to_vec(),
@@ -216,6 +221,12 @@ impl History {
                 .collect(),
             callsites: views.into_iter().map(|(_, view, _)| view).collect(),
         }
+    }
+
+    /// How many garbage collections there were since this was last known.
+    fn collected(&mut self, now: Option<u64>) -> Option<u64> {
+        let now = now?;
+        Some(now.saturating_sub(self.gc_cycles.replace(now).unwrap_or(now)))
     }
 
     fn reconcile(
@@ -265,6 +276,7 @@ impl History {
             created_per_second: counted.and_then(|counted| rate(counted.created, previous.created)),
             exited_per_second: counted.and_then(|counted| rate(counted.exited, previous.exited)),
             growth_per_second: rate(live, callsite.and_then(|callsite| callsite.live).unwrap_or(0)),
+            parks_per_second: None,
             oldest_wait_seconds: tally.and_then(|tally| tally.oldest_wait),
             wait_reasons: tally.map(|tally| reasons(tally, readings.snapshot)).unwrap_or_default(),
             states: tally.map(states).unwrap_or_default(),
@@ -413,6 +425,14 @@ mod tests {
             names: &names,
             environment: None,
         })
+    }
+
+    /// Garbage collections count from the first look on, also across a look that couldn't read them.
+    #[test]
+    fn collections_count_from_the_first_look() {
+        let mut history = History::default();
+        let collected = [None, Some(40), Some(43), None, Some(45)].map(|count| history.collected(count));
+        assert_eq!(collected, [None, Some(0), Some(3), None, Some(2)]);
     }
 
     /// What was counted before a callsite's name was known is booked when it is known.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::history::Counted;
 use super::on_cpu::{self, CpuIncrement};
 use super::view::{CallsiteView, Owner, SeriesView, TotalsView};
-use super::waits::{self, Waits};
+use super::waits::{self, ParkIncrement, Waits};
 
 /// A callsite takes another's series only with this many times its goroutines: series that come and go
 /// cost a time-series database more than those that stay.
@@ -63,7 +63,9 @@ struct Account {
     admitted: usize,
     other: Option<Counted>,
     cpu_seconds: BTreeMap<Label, f64>,
+    parks: BTreeMap<Label, f64>,
     waits: Waits<Arc<str>>,
+    gc_cycles: Option<u64>,
     touched: Instant,
     /// The last tick that it was in.
     tick: u64,
@@ -131,10 +133,21 @@ impl Ledger {
     pub fn book_cpu(&mut self, workload: &Workload, increment: &CpuIncrement, now: Instant) {
         let account = self.account(workload, now);
         let (created_by, entry, seconds) = increment;
-        let label = (created_by.clone(), entry.clone());
-        let own = account.has_cpu_series(&label);
-        let label = if own { label } else { (OTHER.into(), OTHER.into()) };
+        let label = account.label(created_by, entry);
         *account.cpu_seconds.entry(label).or_default() += seconds;
+    }
+
+    /// Books garbage collections.
+    pub fn book_gc_cycles(&mut self, workload: &Workload, more: u64, now: Instant) {
+        *self.account(workload, now).gc_cycles.get_or_insert(0) += more;
+    }
+
+    /// Books parks of one callsite, or of the runtime itself.
+    pub fn book_parks(&mut self, workload: &Workload, increment: &ParkIncrement, now: Instant) {
+        let account = self.account(workload, now);
+        let (created_by, entry, parks) = increment;
+        let label = account.label(created_by, entry);
+        *account.parks.entry(label).or_default() += parks;
     }
 
     /// Books waits.
@@ -186,7 +199,9 @@ impl Ledger {
             admitted: 0,
             other: None,
             cpu_seconds: BTreeMap::new(),
+            parks: BTreeMap::new(),
             waits: Waits::new(),
+            gc_cycles: None,
             touched: now,
             tick: self.tick,
         });
@@ -228,10 +243,21 @@ impl Account {
         }
     }
 
+    /// What is booked to a callsite without series is booked to `other`.
+    fn label(&self, created_by: &Arc<str>, entry: &Arc<str>) -> Label {
+        let label = (created_by.clone(), entry.clone());
+        if self.has_series(&label) { label } else { (OTHER.into(), OTHER.into()) }
+    }
+
     /// Callsites with series, and what is none and always there.
-    fn has_cpu_series(&self, label: &Label) -> bool {
+    fn has_series(&self, label: &Label) -> bool {
         [on_cpu::RUNTIME, on_cpu::UNKNOWN, OTHER].contains(&&*label.0)
             || self.series.get(label).is_some_and(|series| series.admitted)
+    }
+
+    fn with_series(&self, totals: &BTreeMap<Label, f64>) -> Vec<(Arc<str>, Arc<str>, f64)> {
+        let own = totals.iter().filter(|(label, _)| self.has_series(label));
+        own.map(|((created_by, entry), total)| (created_by.clone(), entry.clone(), *total)).collect()
     }
 
     fn view(&self, workload: &Workload) -> TotalsView {
@@ -248,13 +274,10 @@ impl Account {
                 })
                 .collect(),
             other: self.other.map(|other| (other.created, other.exited)),
-            cpu_seconds: self
-                .cpu_seconds
-                .iter()
-                .filter(|(label, _)| self.has_cpu_series(label))
-                .map(|((created_by, entry), seconds)| (created_by.clone(), entry.clone(), *seconds))
-                .collect(),
+            cpu_seconds: self.with_series(&self.cpu_seconds),
+            parks: self.with_series(&self.parks),
             waits: self.waits.clone(),
+            gc_cycles: self.gc_cycles,
         }
     }
 }
@@ -312,6 +335,30 @@ mod tests {
         ledger.book_cpu(&workload(), &runtime, now);
         let expected = [("".into(), "a".into(), 5.0), (OTHER.into(), OTHER.into(), 5.0), runtime];
         assert_eq!(ledger.totals(now)[0].cpu_seconds, expected);
+    }
+
+    /// Garbage collections of all processes add up; where nobody could count them there is no total.
+    #[test]
+    fn garbage_collections_are_booked() {
+        let (mut ledger, now) = (Ledger::new(1, 100, 100), Instant::now());
+        ledger.admit(&workload(), &mut [], now);
+        assert_eq!(ledger.totals(now)[0].gc_cycles, None);
+        for (more, total) in [(0, 0), (3, 3), (2, 5)] {
+            ledger.book_gc_cycles(&workload(), more, now);
+            assert_eq!(ledger.totals(now)[0].gc_cycles, Some(total));
+        }
+    }
+
+    /// Parks of callsites without series are `other`'s, and never more series than callsites may have.
+    #[test]
+    fn parks_are_booked() {
+        let (mut ledger, now) = (Ledger::new(1, 100, 100), Instant::now());
+        ledger.admit(&workload(), &mut [callsite("a", 5), callsite("b", 4)], now);
+        for (entry, parks) in [("a", 1.5), ("b", 2.0), ("c", 3.0), ("a", 4.0)] {
+            ledger.book_parks(&workload(), &("".into(), entry.into(), parks), now);
+        }
+        let expected = [("".into(), "a".into(), 5.5), (OTHER.into(), OTHER.into(), 5.0)];
+        assert_eq!(ledger.totals(now)[0].parks, expected);
     }
 
     /// A callsite without series is booked to `other`; with far more goroutines it takes the series of the

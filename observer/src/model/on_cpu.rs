@@ -120,15 +120,10 @@ fn named(
 ) -> Vec<CpuIncrement> {
     let mut sums: FxHashMap<(Arc<str>, Arc<str>), u64> = FxHashMap::default();
     for (key, count) in samples {
-        let fixed = |name: &str| (name.into(), name.into());
         let label = match key {
             Sampled::Runtime => fixed(RUNTIME),
             Sampled::Unknown => fixed(UNKNOWN),
-            Sampled::Callsite(key) => match names.get(key) {
-                Some(label) if label.system => fixed(RUNTIME),
-                Some(label) => (label.created_by.clone(), label.entry.clone()),
-                None => fixed(UNKNOWN),
-            },
+            Sampled::Callsite(key) => names_of(*key, names),
         };
         *sums.entry(label).or_default() += count;
     }
@@ -136,6 +131,22 @@ fn named(
         sums.into_iter().map(|((created_by, entry), count)| (created_by, entry, seconds(count))).collect();
     named.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
     named
+}
+
+/// `created_by` and `entry` of what is booked to a callsite.
+pub(super) fn names_of(
+    key: CallsiteKey,
+    names: &FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
+) -> (Arc<str>, Arc<str>) {
+    match names.get(&key) {
+        Some(label) if label.system => fixed(RUNTIME),
+        Some(label) => (label.created_by.clone(), label.entry.clone()),
+        None => fixed(UNKNOWN),
+    }
+}
+
+fn fixed(name: &str) -> (Arc<str>, Arc<str>) {
+    (name.into(), name.into())
 }
 
 #[cfg(test)]

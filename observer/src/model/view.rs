@@ -29,7 +29,7 @@ pub struct View {
     pub totals: Vec<TotalsView>,
     /// About the observer itself.
     pub observer: ObserverView,
-    /// What is wrong, worst first.
+    /// What is wrong, worst first, a cause before its symptoms.
     pub findings: Vec<Finding>,
 }
 
@@ -46,8 +46,12 @@ pub struct TotalsView {
     pub other: Option<(u64, u64)>,
     /// CPU seconds by `created_by` and `entry`, `other` and the runtime itself among them.
     pub cpu_seconds: Vec<(Arc<str>, Arc<str>, f64)>,
+    /// Parks by `created_by` and `entry`, `other` and the runtime itself among them.
+    pub parks: Vec<(Arc<str>, Arc<str>, f64)>,
     /// Parks and waits by reason.
     pub waits: Waits<Arc<str>>,
+    /// Garbage collections; `None` where nobody could count them.
+    pub gc_cycles: Option<u64>,
 }
 
 /// Running totals of one callsite while it had series of its own.
@@ -191,6 +195,8 @@ pub struct GroupView {
     pub coverage: f64,
     /// Share of one CPU that they cost the target, over about half a minute.
     pub overhead: f64,
+    /// How often they ran in it so far.
+    pub hits: u64,
     /// CPU time that they have cost it so far, seconds.
     pub spent_seconds: f64,
 }
@@ -269,6 +275,9 @@ pub struct CallsiteView {
     pub exited_per_second: Option<f64>,
     /// See `created_per_second`.
     pub growth_per_second: Option<f64>,
+    /// Times that its goroutines parked per second of the last minute, estimated from windows; `None` if none was
+    /// seen.
+    pub parks_per_second: Option<f64>,
     /// The longest that one of its goroutines has waited at least, in seconds.
     pub oldest_wait_seconds: Option<f64>,
     /// Waiting goroutines by reason.

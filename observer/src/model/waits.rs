@@ -6,8 +6,13 @@ use std::time::{Duration, Instant};
 
 use observer_ebpf::abi;
 
+use rustc_hash::FxHashMap;
+
+use super::history::CallsiteLabel;
+use super::on_cpu;
 use super::view::{ReasonWaitsView, WaitsView};
 use crate::probe::{OnTime, TargetWaits};
+use crate::snapshot::census::CallsiteKey;
 
 /// Waits that a window would see with a smaller probability are not scaled up any further: of those that are
 /// much longer than the window, a few would stand for very many.
@@ -40,11 +45,19 @@ pub struct Wait {
 /// Waits by reason: by its number as measured, or by its name.
 pub type Waits<K> = BTreeMap<K, Wait>;
 
+/// Parks by callsite since the target was admitted, as far as they were counted.
+pub type Parked = FxHashMap<CallsiteKey, u64>;
+
+/// `created_by`, `entry` and parks.
+pub type ParkIncrement = (Arc<str>, Arc<str>, f64);
+
 /// What happened in a stretch of time, estimated from the part of it that was measured.
 #[derive(Debug, Clone, Default)]
 pub struct WaitIncrement {
     /// Waits by `g.waitreason`.
     pub waits: Waits<u8>,
+    /// Parks by callsite.
+    pub parks: FxHashMap<CallsiteKey, f64>,
     /// The stretch of time.
     pub elapsed: Duration,
     /// How much of it was measured.
@@ -145,6 +158,16 @@ pub fn named(waits: &Waits<u8>, name: impl Fn(u8) -> Arc<str>) -> Waits<Arc<str>
     named
 }
 
+/// Parks by name: several lines of one function are one, and so is all that is the runtime's.
+#[must_use]
+pub fn named_parks(
+    parks: &FxHashMap<CallsiteKey, f64>,
+    names: &FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
+) -> Vec<ParkIncrement> {
+    let named = parks.iter().map(|(key, parks)| (on_cpu::names_of(*key, names), *parks));
+    named.map(|((created_by, entry), parks)| (created_by, entry, parks)).collect()
+}
+
 /// Makes increments of what the probes measured in one target.
 #[derive(Debug)]
 pub struct WaitMeter {
@@ -152,6 +175,8 @@ pub struct WaitMeter {
     accounted: Instant,
     /// What of the window that is open is in an increment.
     before: TargetWaits,
+    /// Parks that are in an increment.
+    parked: Parked,
     /// Stretches of time of the last minute, and how much of each was measured.
     recent: VecDeque<(Instant, Duration, Duration)>,
 }
@@ -160,19 +185,25 @@ impl WaitMeter {
     /// Nothing is measured yet, at the time from which on waits count.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { accounted: now, before: TargetWaits::default(), recent: VecDeque::new() }
+        Self {
+            accounted: now,
+            before: TargetWaits::default(),
+            parked: Parked::default(),
+            recent: VecDeque::new(),
+        }
     }
 
     /// A window that goes on.
-    pub fn read(&mut self, now: Instant, waits: &TargetWaits) -> WaitIncrement {
-        let increment = self.increment(now, waits);
+    pub fn read(&mut self, now: Instant, waits: &TargetWaits, parked: &Parked) -> WaitIncrement {
+        let goes_on = !self.before.on.complete.is_zero();
+        let increment = self.increment(now, waits, parked, goes_on);
         self.before = waits.clone();
         increment
     }
 
     /// A window that has been closed; what follows is another one.
-    pub fn close(&mut self, now: Instant, waits: &TargetWaits) -> WaitIncrement {
-        let increment = self.increment(now, waits);
+    pub fn close(&mut self, now: Instant, waits: &TargetWaits, parked: &Parked) -> WaitIncrement {
+        let increment = self.increment(now, waits, parked, false);
         self.before = TargetWaits::default();
         increment
     }
@@ -188,7 +219,14 @@ impl WaitMeter {
         if elapsed.is_zero() { 0.0 } else { (measured.as_secs_f64() / elapsed.as_secs_f64()).min(1.0) }
     }
 
-    fn increment(&mut self, now: Instant, waits: &TargetWaits) -> WaitIncrement {
+    /// `whole`: nothing was missed since the increment before.
+    fn increment(
+        &mut self,
+        now: Instant,
+        waits: &TargetWaits,
+        parked: &Parked,
+        whole: bool,
+    ) -> WaitIncrement {
         let elapsed = now.saturating_duration_since(self.accounted);
         let measured = waits.on.complete.saturating_sub(self.before.on.complete);
         let mut increment =
@@ -202,12 +240,24 @@ impl WaitMeter {
         while self.recent.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > RECENT) {
             self.recent.pop_front();
         }
-        let factor = (elapsed.as_secs_f64() / measured.as_secs_f64()).max(1.0);
+        // Two clocks are never read at the same time: what is whole stays a whole number.
+        let factor = if whole { 1.0 } else { (elapsed.as_secs_f64() / measured.as_secs_f64()).max(1.0) };
         for (reason, seen) in &waits.reasons {
             let before = self.before.reasons.get(reason).map(|before| before.counts).unwrap_or_default();
             increment.waits.insert(*reason, scaled(&seen.counts, &before, factor, waits.on));
         }
+        increment.parks = self.new_parks(parked).map(|(key, parks)| (key, parks as f64 * factor)).collect();
+        self.parked.clone_from(parked);
         increment
+    }
+
+    fn new_parks<'a>(&'a self, parked: &'a Parked) -> impl Iterator<Item = (CallsiteKey, u64)> + 'a {
+        let more = |key: &CallsiteKey, now: u64| {
+            let before = self.parked.get(key).copied().unwrap_or_default();
+            // After a failure to attach the kernel counts from zero again.
+            now.checked_sub(before).unwrap_or(now)
+        };
+        parked.iter().map(move |(key, now)| (*key, more(key, *now))).filter(|(_, parks)| *parks > 0)
     }
 }
 
@@ -251,6 +301,22 @@ impl RecentWaits {
         }
     }
 
+    /// Parks per second of each callsite that is known by name, by the creation PC and the name of the entry.
+    #[must_use]
+    pub fn parks_per_second(
+        &self,
+        names: &FxHashMap<CallsiteKey, Arc<CallsiteLabel>>,
+    ) -> FxHashMap<(u64, Arc<str>), f64> {
+        let elapsed: f64 = self.increments.iter().map(|(_, increment)| increment.elapsed.as_secs_f64()).sum();
+        let mut rates = FxHashMap::default();
+        for (key, parks) in self.increments.iter().flat_map(|(_, increment)| &increment.parks) {
+            if let Some(label) = names.get(key) {
+                *rates.entry((key.gopc, label.entry.clone())).or_default() += parks / elapsed;
+            }
+        }
+        rates
+    }
+
     /// `None` before the first window was closed.
     #[must_use]
     pub fn view(&self, name: impl Fn(u8) -> Arc<str>) -> Option<WaitsView> {
@@ -286,6 +352,7 @@ impl RecentWaits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gobin::naming::CallsiteName;
     use crate::probe::ReasonWaits;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -309,11 +376,11 @@ mod tests {
         let now = Instant::now();
         let mut meter = WaitMeter::new(now);
         let short = Duration::from_micros(3);
-        let increment = meter.close(now + 10 * SECOND, &window(50, &[(short, 40)]));
+        let increment = meter.close(now + 10 * SECOND, &window(50, &[(short, 40)]), &Parked::default());
         let wait = &increment.waits[&7];
         assert_eq!((wait.parks, wait.until_run.count().round()), (500.0, 400.0));
         assert!((wait.until_run.seconds / (400.0 * short.as_secs_f64()) - 1.0).abs() < 0.01);
-        let next = meter.close(now + 12 * SECOND, &window(50, &[]));
+        let next = meter.close(now + 12 * SECOND, &window(50, &[]), &Parked::default());
         assert_eq!((next.waits[&7].parks, next.elapsed, next.measured), (100.0, 2 * SECOND, SECOND));
         assert_eq!(meter.coverage(now + 20 * SECOND), 0.1);
     }
@@ -324,10 +391,12 @@ mod tests {
     fn long_waits_weigh_more() {
         let now = Instant::now();
         let half = Duration::from_nanos(((1_u64 << 29) as f64 / std::f64::consts::SQRT_2) as u64);
-        let increment = WaitMeter::new(now).close(now + SECOND, &window(0, &[(half, 10)]));
+        let increment =
+            WaitMeter::new(now).close(now + SECOND, &window(0, &[(half, 10)]), &Parked::default());
         let seen = increment.waits[&7].until_run.count();
         assert!((seen - 10.0 / (1.0 - half.as_secs_f64())).abs() < 0.2, "{seen}");
-        let increment = WaitMeter::new(now).close(now + SECOND, &window(0, &[(5 * SECOND, 10)]));
+        let increment =
+            WaitMeter::new(now).close(now + SECOND, &window(0, &[(5 * SECOND, 10)]), &Parked::default());
         assert_eq!(increment.waits[&7].until_run.count(), 40.0);
     }
 
@@ -336,11 +405,43 @@ mod tests {
     fn an_open_window_is_read_piece_by_piece() {
         let now = Instant::now();
         let mut meter = WaitMeter::new(now);
-        assert_eq!(meter.read(now + SECOND, &window(50, &[])).waits[&7].parks, 50.0);
+        assert_eq!(meter.read(now + SECOND, &window(50, &[]), &Parked::default()).waits[&7].parks, 50.0);
         let mut later = window(70, &[]);
         later.on.complete = 2 * SECOND;
-        assert_eq!(meter.read(now + 2 * SECOND, &later).waits[&7].parks, 20.0);
-        assert!(meter.read(now + 3 * SECOND, &later).waits.is_empty(), "nothing was measured");
+        assert_eq!(meter.read(now + 2 * SECOND, &later, &Parked::default()).waits[&7].parks, 20.0);
+        assert!(
+            meter.read(now + 3 * SECOND, &later, &Parked::default()).waits.is_empty(),
+            "nothing was measured"
+        );
+    }
+
+    /// What was counted without a break is not scaled, however the clocks were read.
+    #[test]
+    fn an_open_window_is_exact() {
+        let now = Instant::now();
+        let mut meter = WaitMeter::new(now);
+        meter.read(now + SECOND, &window(50, &[]), &Parked::default());
+        let mut later = window(1050, &[]);
+        later.on.complete = 2 * SECOND;
+        let late = now + 2 * SECOND + SECOND / 10;
+        assert_eq!(meter.read(late, &later, &Parked::default()).waits[&7].parks, 1000.0);
+    }
+
+    /// Parks of a callsite are scaled as those of a wait reason, and told once.
+    #[test]
+    fn parks_of_callsites_are_scaled() {
+        let (now, key) = (Instant::now(), CallsiteKey { gopc: 1, entry: 2 });
+        let mut meter = WaitMeter::new(now);
+        let parked = |parks| Parked::from_iter([(key, parks)]);
+        assert_eq!(meter.close(now + 10 * SECOND, &window(50, &[]), &parked(50)).parks[&key], 500.0);
+        let next = meter.close(now + 12 * SECOND, &window(10, &[]), &parked(60));
+        assert_eq!(next.parks[&key], 20.0);
+        let mut recent = RecentWaits::default();
+        recent.push(now, next);
+        let name = CallsiteName { created_by: "f".into(), entry: "g".into(), file: String::new(), line: 1 };
+        let names = FxHashMap::from_iter([(key, Arc::new(CallsiteLabel::new(&name, false, str::to_owned)))]);
+        assert_eq!(recent.parks_per_second(&names)[&(1, "g".into())], 10.0);
+        assert!(meter.close(now + 14 * SECOND, &window(0, &[]), &parked(60)).parks.is_empty());
     }
 
     /// A quantile is the bound of the bucket that it is in.

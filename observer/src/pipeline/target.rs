@@ -15,7 +15,7 @@ use crate::gobin::naming::{CallsiteName, EntryClass};
 use crate::model::history::{CallsiteLabel, Counted, Counts, Digest, History};
 use crate::model::ledger::{Ledger, Workload};
 use crate::model::on_cpu::{CpuIncrement, OnCpu, Sampled, Samples};
-use crate::model::view::WaitsView;
+use crate::model::view::{CallsiteView, WaitsView};
 use crate::model::waits::{self, RecentWaits, WaitIncrement};
 use crate::snapshot::census::CallsiteKey;
 use crate::snapshot::memory::ProcessMemory;
@@ -239,12 +239,15 @@ impl Target {
         ("unreadable", reason.into())
     }
 
-    /// Books what probes counted since the last tick, and marks the callsites with series of their own.
+    /// Books what was counted since the last tick, and marks the callsites with series of their own.
     pub(super) fn book(&self, digest: &mut Digest, ledger: &mut Ledger) {
         let now = Instant::now();
         ledger.admit(&self.workload, &mut digest.callsites, now);
         for (callsite, increment) in digest.callsites.iter().zip(&digest.increments) {
             ledger.book(&self.workload, (&callsite.created_by, &callsite.entry), *increment, now);
+        }
+        if let Some(more) = digest.gc_cycles {
+            ledger.book_gc_cycles(&self.workload, more, now);
         }
     }
 
@@ -275,9 +278,20 @@ impl Target {
         for increment in std::mem::take(&mut self.unnamed_waits) {
             let named = waits::named(&increment.waits, |reason| self.reasons.name(reason));
             ledger.book_waits(&self.workload, &named, now);
+            for increment in waits::named_parks(&increment.parks, &self.names) {
+                ledger.book_parks(&self.workload, &increment, now);
+            }
             self.recent_waits.push(now, increment);
         }
         self.recent_waits.view(|reason| self.reasons.name(reason))
+    }
+
+    /// Tells of each callsite how often its goroutines park.
+    pub(super) fn note_parks(&self, callsites: &mut [CallsiteView]) {
+        let rates = self.recent_waits.parks_per_second(&self.names);
+        for callsite in callsites {
+            callsite.parks_per_second = rates.get(&(callsite.gopc, callsite.entry.clone())).copied();
+        }
     }
 
     /// Books what was counted between the last tick and the target's end.
@@ -323,8 +337,9 @@ impl Target {
             Sampled::Callsite(key) => Some(*key),
             Sampled::Runtime | Sampled::Unknown => None,
         });
-        let unknown: Vec<CallsiteKey> =
-            census.chain(counted).chain(sampled).filter(|key| !self.names.contains_key(key)).collect();
+        let parked = self.unnamed_waits.iter().flat_map(|increment| increment.parks.keys().copied());
+        let seen = census.chain(counted).chain(sampled).chain(parked);
+        let unknown: Vec<CallsiteKey> = seen.filter(|key| !self.names.contains_key(key)).collect();
         if unknown.is_empty() {
             return;
         }

@@ -70,14 +70,15 @@ pub static FEATURES: &[Feature] = &[
         name: "cpu_sampling",
         gives: "CPU time by callsite",
         needs: "CAP_BPF and CAP_PERFMON",
-        min_kernel: Some((5, 8)),
+        // Its own needs are those of 5.8, but it is loaded together with the probes.
+        min_kernel: Some((5, 15)),
         try_it: bpf::cpu_sampling,
     },
     Feature {
         name: "exec_events",
         gives: "new processes at once instead of at the next scan",
         needs: "CAP_BPF and CAP_PERFMON, in the host's PID namespace",
-        // Its own needs are those of 5.8, but it is loaded together with the probes.
+        // As for CPU sampling.
         min_kernel: Some((5, 15)),
         try_it: bpf::exec_events,
     },

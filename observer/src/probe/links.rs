@@ -44,10 +44,12 @@ impl Links {
         self.attached().contains_key(&(slot, group))
     }
 
-    /// How long a group has been in a target so far.
-    pub(super) fn on_time(&self, slot: u64, group: Group) -> Option<OnTime> {
-        let complete = self.attached().get(&(slot, group))?.complete.elapsed();
-        Some(OnTime { complete, ..OnTime::default() })
+    /// How long a group has been in each target so far that it is in, by slot.
+    pub(super) fn on_times(&self, group: Group) -> FxHashMap<u64, OnTime> {
+        let attached = self.attached();
+        let of_group = attached.iter().filter(|((_, other), _)| *other == group);
+        let on = |removal: &Removal| OnTime { complete: removal.complete.elapsed(), ..OnTime::default() };
+        of_group.map(|((slot, _), removal)| (*slot, on(removal))).collect()
     }
 
     /// Puts a probe at every site of the group, or at none.

@@ -149,7 +149,7 @@ impl Probes {
     /// # Errors
     /// [`ProbeError::Map`] if the kernel refuses.
     pub fn waits(&self) -> Result<Waits, ProbeError> {
-        self.waits.read(|slot| self.links.on_time(slot, Group::Waits))
+        self.waits.read(&self.links.on_times(Group::Waits))
     }
 
     /// Returns all that the group [`Group::Waits`] has measured in a target since it was attached, after it

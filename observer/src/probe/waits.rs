@@ -53,21 +53,19 @@ impl WaitMaps {
         }
     }
 
-    /// What was measured so far in targets where measuring is on.
-    pub(super) fn read(&self, on_time: impl Fn(u64) -> Option<OnTime>) -> Result<Waits, ProbeError> {
-        let mut waits = Waits::default();
+    /// What was measured so far in targets where measuring is on, for as long as `on` says; also where that is
+    /// nothing.
+    pub(super) fn read(&self, on: &FxHashMap<u64, OnTime>) -> Result<Waits, ProbeError> {
+        let nothing = |on: &OnTime| TargetWaits { on: *on, ..TargetWaits::default() };
+        let mut waits: Waits = on.iter().map(|(slot, on)| (*slot, nothing(on))).collect();
         let now = monotonic_ns();
         self.for_each_wait(|key, counts| {
-            if let Some(on) = on_time(key.slot) {
-                let target = waits.entry(key.slot).or_default();
-                target.on = on;
+            if let Some(target) = waits.get_mut(&key.slot) {
                 target.reason(key.reason).counts = counts;
             }
         })?;
         self.for_each_parked(|key, parked| {
-            if let Some(on) = on_time(key.slot) {
-                let target = waits.entry(key.slot).or_default();
-                target.on = on;
+            if let Some(target) = waits.get_mut(&key.slot) {
                 target.look_at(&parked, now);
             }
         })?;

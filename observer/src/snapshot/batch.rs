@@ -3,8 +3,8 @@
 use super::descriptors::Slot;
 use super::memory::{Fault, MAX_RANGES, Memory};
 
-/// Bytes copied by one system call: what a processor's own cache holds. More is not faster.
-const BATCH: usize = 256 << 10;
+/// Bytes copied by one system call: with the stacks that belong to them, what a processor's own cache holds.
+const BATCH: usize = 64 << 10;
 /// Descriptors closer than this are copied with what lies between them.
 const GAP: u64 = 512;
 
@@ -59,6 +59,12 @@ impl Batch {
             Ok(read) if read < size => Ok(0),
             other => other,
         }
+    }
+
+    /// The descriptor at this place in the plan, if it arrived.
+    pub(super) fn descriptor(&self, index: usize, size: usize) -> Option<&[u8]> {
+        let start = *self.starts.get(index)?;
+        self.buffer.get(start..start + size)
     }
 
     /// The descriptors that arrived whole.

@@ -115,20 +115,28 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn run(mut self, slots: &mut [Slot], emit: &Emit<'_>) -> Result<Learnt, Fault> {
+        let mut chunk = Chunk::empty();
         let mut next = 0;
         while next < slots.len() {
-            let seen = self.batch(&mut slots[next..], emit)?;
-            if seen == 0 {
+            match self.batch(&mut slots[next..], &mut chunk) {
+                Ok(seen) => next += seen,
+                Err(fault) => {
+                    // What was read is true all the same.
+                    emit(chunk);
+                    return Err(fault);
+                }
+            }
+            if chunk.is_large() && !emit(std::mem::replace(&mut chunk, Chunk::empty())) {
                 self.totals.skipped = (slots.len() - next) as u64;
                 break;
             }
-            next += seen;
         }
+        emit(chunk);
         Ok(Learnt { totals: self.totals, ages: self.ages, classes: self.classes })
     }
 
-    /// Reads the first of `slots`, and returns how many; 0 when no more are wanted.
-    fn batch(&mut self, slots: &mut [Slot], emit: &Emit<'_>) -> Result<usize, Fault> {
+    /// Reads the first of `slots`, and returns how many.
+    fn batch(&mut self, slots: &mut [Slot], chunk: &mut Chunk) -> Result<usize, Fault> {
         let size = self.fields.end;
         let most = slots.len().min(MAX_RANGES);
         let slots = &mut slots[..most];
@@ -136,8 +144,7 @@ impl<'a> Pass<'a> {
         let (look, read) = self.ages.look(|| self.before.read(self.memory, size));
         let read = read?;
         self.look = look;
-        let mut chunk = Chunk::with_capacity(most);
-        let (seen, mut candidates) = self.sort(slots, read, &mut chunk)?;
+        let (seen, mut candidates) = self.sort(slots, read, chunk)?;
         if seen == 0 {
             self.totals.unreadable += 1;
             // Behind an unreadable one there may be many.
@@ -150,9 +157,9 @@ impl<'a> Pass<'a> {
             let again: Vec<Slot> = candidates.iter().map(|candidate| slots[candidate.index]).collect();
             self.after.plan(&again, 0, size);
             let read = self.after.read(self.memory, size)?;
-            self.judge(&mut chunk, slots, candidates, read)?;
+            self.judge(chunk, slots, &mut candidates, read)?;
         }
-        Ok(if emit(chunk) { seen } else { 0 })
+        Ok(seen)
     }
 
     /// Looks at the descriptors that were copied. Returns how many, and those whose stacks must be read.
@@ -164,7 +171,7 @@ impl<'a> Pass<'a> {
     ) -> Result<(usize, Vec<Candidate>), Fault> {
         self.marker.forget();
         let before = std::mem::replace(&mut self.before, Batch::new());
-        let mut candidates = Vec::with_capacity(slots.len());
+        let mut candidates = Vec::new();
         let mut looked_at = 0;
         for (index, bytes) in before.descriptors(read, self.fields.end).enumerate() {
             looked_at += 1;
@@ -186,9 +193,9 @@ impl<'a> Pass<'a> {
             let known = self.known.has(slot.stack).then_some(slot.stack);
             self.totals.unchanged += u64::from(known.is_some());
             if let Some(number) = known.filter(|_| standing.labels == 0 && standing.bubble == 0) {
-                let marks = Marks { scanned: standing.scanned, ..Marks::default() };
-                let record = self.record(&goroutine, &standing, seen, Condition::Whole);
-                chunk.add_known(Record { marks, ..record }, self.known, number);
+                let mut record = self.record(&goroutine, &standing, seen, Condition::Whole);
+                record.marks.scanned = standing.scanned;
+                chunk.add_known(record, self.known, number);
             } else {
                 let marks = self.marker.of(&standing)?;
                 candidates.push(Candidate { index, goroutine, standing, seen, marks, known, copied: None });
@@ -245,25 +252,29 @@ impl<'a> Pass<'a> {
         &mut self,
         chunk: &mut Chunk,
         slots: &mut [Slot],
-        candidates: Vec<Candidate>,
+        candidates: &mut [Candidate],
         read: usize,
     ) -> Result<(), Fault> {
         let after = std::mem::replace(&mut self.after, Batch::new());
         let stacks = std::mem::take(&mut self.stacks);
         let mut again = after.descriptors(read, self.fields.end);
-        for mut candidate in candidates {
+        for candidate in candidates {
             let slot = &mut slots[candidate.index];
-            let unmoved =
-                again.next().is_some_and(|bytes| candidate.is_seen_in(&self.fields, bytes, slot.address));
+            let before = self.before.descriptor(candidate.index, self.fields.end);
+            let unmoved = again
+                .next()
+                .is_some_and(|bytes| candidate.is_seen_in(&self.fields, before, bytes, slot.address));
             let copied = candidate.copied.clone().and_then(|range| stacks.get(range));
             match (copied, candidate.known) {
-                (_, Some(number)) if unmoved => self.add_known(chunk, &candidate, number),
-                (Some(bytes), _) if unmoved => self.unwind_copy(chunk, slot, &candidate, bytes),
+                (_, Some(number)) if unmoved => self.add_known(chunk, candidate, number),
+                (Some(bytes), _) if unmoved => self.unwind_copy(chunk, slot, candidate, bytes),
                 _ if candidate.goroutine.status == Status::Running => {
-                    let Candidate { goroutine, standing, .. } = &candidate;
+                    let Candidate { goroutine, standing, .. } = &*candidate;
                     let condition = self.running(goroutine, standing, slot.address)?;
-                    let marks = if unmoved { std::mem::take(&mut candidate.marks) } else { Marks::default() };
-                    self.add(chunk, &Candidate { marks, ..candidate }, condition);
+                    if !unmoved {
+                        candidate.marks = Marks::default();
+                    }
+                    self.add(chunk, candidate, condition);
                 }
                 _ => self.look_again(chunk, slot, candidate)?,
             }
@@ -311,7 +322,7 @@ impl<'a> Pass<'a> {
         &mut self,
         chunk: &mut Chunk,
         slot: &mut Slot,
-        mut candidate: Candidate,
+        candidate: &mut Candidate,
     ) -> Result<(), Fault> {
         let mut condition = Condition::Moved;
         for _ in 0..ATTEMPTS {
@@ -345,7 +356,7 @@ impl<'a> Pass<'a> {
         if matches!(condition, Condition::Moved) || candidate.goroutine.status == Status::Running {
             candidate.marks = Marks::default();
         }
-        self.add(chunk, &candidate, condition);
+        self.add(chunk, candidate, condition);
         Ok(())
     }
 
@@ -415,8 +426,9 @@ impl<'a> Pass<'a> {
     }
 
     fn record_of(&mut self, candidate: &Candidate, condition: Condition) -> Record {
-        let record = self.record(&candidate.goroutine, &candidate.standing, candidate.seen, condition);
-        Record { marks: candidate.marks.clone(), ..record }
+        let mut record = self.record(&candidate.goroutine, &candidate.standing, candidate.seen, condition);
+        record.marks.clone_from(&candidate.marks);
+        record
     }
 
     fn record(
@@ -444,7 +456,8 @@ impl<'a> Pass<'a> {
         if goroutine.waits() && Some(goroutine.wait_reason) == self.sleep && standing.sleeps_until != 0 {
             record.wakes_in = self.look.until(standing.sleeps_until);
         }
-        Record { system, locked: standing.locked, ..record }
+        (record.system, record.locked) = (system, standing.locked);
+        record
     }
 }
 
@@ -485,8 +498,10 @@ impl Candidate {
     }
 
     /// Whether a descriptor that was read again still says the same.
-    fn is_seen_in(&self, fields: &Fields, bytes: &[u8], address: u64) -> bool {
-        matches!(fields.parse(bytes, address), Parsed::Live(now) if now == self.goroutine)
-            && fields.standing(bytes).is_same_place(&self.standing)
+    fn is_seen_in(&self, fields: &Fields, before: Option<&[u8]>, bytes: &[u8], address: u64) -> bool {
+        // Nearly always nothing has changed: then there is nothing to take apart.
+        before == Some(bytes)
+            || matches!(fields.parse(bytes, address), Parsed::Live(now) if now == self.goroutine)
+                && fields.standing(bytes).is_same_place(&self.standing)
     }
 }

@@ -99,6 +99,9 @@ impl Record {
     }
 }
 
+/// Goroutines that are worth handing over.
+const LARGE: usize = 256;
+
 /// Some goroutines.
 #[derive(Debug, Default)]
 pub struct Chunk {
@@ -116,19 +119,25 @@ impl Chunk {
         self.pcs.get(record.stack.clone()).unwrap_or_default()
     }
 
-    pub(super) fn with_capacity(records: usize) -> Self {
-        Self { records: Vec::with_capacity(records), ..Self::default() }
+    pub(super) fn empty() -> Self {
+        Self { records: Vec::with_capacity(2 * LARGE), ..Self::default() }
+    }
+
+    /// Whether it is time to hand it over.
+    pub(super) const fn is_large(&self) -> bool {
+        self.records.len() >= LARGE
     }
 
     /// Adds a goroutine whose stack is no known one.
-    pub(super) fn add(&mut self, record: Record, trace: &Trace) {
-        let stack = self.place(&trace.pcs);
-        self.records.push(Record { stack, elided: trace.elided, ..record });
+    pub(super) fn add(&mut self, mut record: Record, trace: &Trace) {
+        (record.stack, record.elided) = (self.place(&trace.pcs), trace.elided);
+        self.records.push(record);
     }
 
     /// Adds a goroutine whose stack is known.
-    pub(super) fn add_known(&mut self, record: Record, known: &KnownStacks, number: u32) {
-        let stack = match self.known.get(&number) {
+    pub(super) fn add_known(&mut self, mut record: Record, known: &KnownStacks, number: u32) {
+        record.known = Some(number);
+        record.stack = match self.known.get(&number) {
             Some(stack) => stack.clone(),
             None => {
                 let stack = self.place(known.pcs(number).unwrap_or_default());
@@ -136,7 +145,7 @@ impl Chunk {
                 stack
             }
         };
-        self.records.push(Record { stack, known: Some(number), ..record });
+        self.records.push(record);
     }
 
     fn place(&mut self, pcs: &[u64]) -> Range<usize> {
@@ -232,7 +241,7 @@ impl Reader {
         let threads = if slots.len() < WORTH_THREADS {
             1
         } else {
-            thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS)
+            thread::available_parallelism().map_or(1, NonZero::get).saturating_sub(1).clamp(1, MAX_THREADS)
         };
         while known.len() < threads {
             known.push(KnownStacks::new(known.len()));
@@ -243,7 +252,7 @@ impl Reader {
 
 /// Goroutines of one target that several threads read: fewer are read before these have started.
 const WORTH_THREADS: usize = 16 << 10;
-/// Threads of a pass: they share the target's memory lock, and the machine with the target.
+/// Threads of a pass: they share the target's memory lock, and the machine with the target, which is left a processor.
 const MAX_THREADS: usize = 4;
 
 /// Each table's thread reads its share of the goroutines.

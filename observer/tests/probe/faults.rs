@@ -1,6 +1,7 @@
 //! Probes that come and go while a target does everything that could go wrong with breakpoints.
 //!
 //! `OBSERVER_CYCLES` says how many times they come and go in every version of Go; without it, a few times in some.
+//! `OBSERVER_CYCLES_SECONDS`, for all versions together, ends it earlier.
 
 use std::env;
 use std::fs;
@@ -17,6 +18,8 @@ use crate::spawner::{self, ALL, ANY, EVERY, Go, Spawner};
 
 /// How often probes come and go unless said otherwise: each time takes the kernel a third of a second.
 const FEW: usize = 12;
+/// Seconds that no run takes.
+const NO_LIMIT: usize = 10_000_000;
 
 fn load() -> Probes {
     Probes::load(&Options::default()).unwrap()
@@ -28,47 +31,61 @@ fn descriptors() -> usize {
 
 /// Probes of both groups come and go in a target that collects garbage, moves stacks, starts processes and is
 /// interrupted all the time: it lives, none of its sums is damaged, its text is byte for byte that of its file,
-/// and no descriptor, no link and no entry of a map is left.
+/// and no descriptor, no link and no entry of a map is left. One version after the other: the kernel removes one
+/// breakpoint of the machine at a time.
 #[test]
 fn a_busy_target_survives() {
     if !spawner::can_run() {
         return;
     }
-    let cycles = env::var("OBSERVER_CYCLES").unwrap_or_else(|_| FEW.to_string());
-    let versions: &[Go] = if env::var_os("OBSERVER_CYCLES").is_some() { &EVERY } else { &ALL };
+    let cycles = env::var("OBSERVER_CYCLES");
+    let versions: &[Go] = if cycles.is_ok() { &EVERY } else { &ALL };
+    let cycles = cycles.unwrap_or_else(|_| FEW.to_string());
+    let seconds = env::var("OBSERVER_CYCLES_SECONDS").map_or(NO_LIMIT, |seconds| seconds.parse().unwrap());
     for go in versions {
         // In a process of its own, because other tests open and close descriptors.
-        let survived = Command::new(env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "faults::survivor"])
-            .env("OBSERVER_TEST_SURVIVE", format!("{} {cycles}", go.version))
+        let survivor = Command::new(env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture", "faults::survivor"])
+            .env("OBSERVER_TEST_SURVIVE", format!("{} {cycles} {}", go.version, seconds / versions.len()))
             .output()
             .unwrap();
-        assert!(survived.status.success(), "{}", String::from_utf8_lossy(&survived.stdout));
+        let told = String::from_utf8_lossy(&survivor.stdout);
+        assert!(survivor.status.success(), "{told}{}", String::from_utf8_lossy(&survivor.stderr));
+        // The bench reads it.
+        println!("{}", told.lines().find(|line| line.starts_with(SURVIVED)).unwrap());
     }
 }
+
+/// Begin of the line with the version and how many times probes came and went.
+const SURVIVED: &str = "survived: Go ";
 
 /// The process whose probes come and go in a target of the version that it is told.
 #[test]
 #[ignore = "run by a_busy_target_survives"]
 fn survivor() {
     let told = env::var("OBSERVER_TEST_SURVIVE").unwrap();
-    let (version, cycles) = told.split_once(' ').unwrap();
+    let [version, cycles, seconds] = told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
     let go = EVERY.into_iter().find(|go| go.version == version).unwrap();
-    survive(go, cycles.parse().unwrap());
+    let late = Instant::now() + Duration::from_secs(seconds.parse().unwrap());
+    let survived = survive(go, cycles.parse().unwrap(), late);
+    // Not behind what the harness has begun to say of this test.
+    println!("\n{SURVIVED}{version}, {survived} times");
 }
 
-fn survive(go: Go, cycles: usize) {
+/// Returns how many times probes came and went: as often as wanted, or until it is late.
+fn survive(go: Go, cycles: usize, late: Instant) -> usize {
     let probes = load();
     let mut target = go.start();
     target.run("storm", 1);
     let before = descriptors();
-    let mut counted = 0;
-    for cycle in 0..cycles {
-        let attachment = if cycle % 2 == 0 { target.attachment(1) } else { target.waits_attachment(1) };
+    let (mut counted, mut survived) = (0, 0);
+    while survived < cycles && Instant::now() < late {
+        let attachment = if survived % 2 == 0 { target.attachment(1) } else { target.waits_attachment(1) };
         probes.attach(&attachment).unwrap();
         let counts = probes.detach(1, attachment.group).unwrap();
         probes.take_waits(1).unwrap();
         counted += counts.len();
+        survived += 1;
     }
     assert!(counted > 0, "it was busy");
     target.run("calm", 1);
@@ -76,6 +93,7 @@ fn survive(go: Go, cycles: usize) {
     assert!(text_is_clean(&target), "Go {}", go.version);
     assert_eq!((descriptors(), probes.attached()), (before, 0));
     assert!(probes.counts().unwrap().is_empty() && probes.waits().unwrap().is_empty());
+    survived
 }
 
 /// A process that is probed while the kernel still starts it has clean text as soon as detaching is over.

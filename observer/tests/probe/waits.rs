@@ -98,8 +98,7 @@ fn waits_have_the_length_that_the_program_sees() {
         let (_, waits) = close(&probes, &target);
         let seen = frequent(&waits, BLOCKED as u64).counts.until_run.buckets;
         let truth = without_shortest(truth, WAITS as u64 - seen.iter().sum::<u64>());
-        // Not the extremes: of single waits, the program's clock may stand on the other side of a preemption.
-        for percent in [10, 25, 50, 75, 90] {
+        for percent in 1..100 {
             let (expected, found) = (quantile(&truth, percent), quantile(&seen, percent));
             assert!(expected.abs_diff(found) <= 1, "p{percent} of Go {}: {expected} {found}", go.version);
         }
@@ -107,11 +106,13 @@ fn waits_have_the_length_that_the_program_sees() {
 }
 
 const BLOCKED: usize = 500;
-const WAITS: usize = 80;
+/// So many that every quantile is of several: of single waits, the program's clock may stand on the other side of a
+/// preemption.
+const WAITS: usize = 400;
 
 /// Receives that found a sender waiting didn't park, and were the shortest.
 fn without_shortest(mut buckets: Vec<u64>, mut count: u64) -> Vec<u64> {
-    assert!(count < 8, "{count} of {WAITS} receives didn't park");
+    assert!(count < WAITS as u64 / 10, "{count} of {WAITS} receives didn't park");
     for bucket in &mut buckets {
         let less = count.min(*bucket);
         *bucket -= less;

@@ -15,6 +15,7 @@ pub(super) const RULE: Rule = Rule {
     when: "The cgroup whose CPU quota binds was throttled in a notable share of the periods of the last minute.",
     why: "Once the quota of a period (usually 100 ms) is used up, every thread stands still until the next one. Mean CPU \
           use can look low while latency suffers.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
            warning when it happened before.",
     why: "`fork` and `clone` fail with EAGAIN: commands don't start, and the Go runtime ends with a fatal error when it \
           needs a thread. The count is of the cgroup's whole life; the root cgroup's isn't looked at.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

@@ -8,6 +8,7 @@ pub(super) const RULE: Rule = Rule {
     when: "GOMAXPROCS is more than the CPU limit rounded up (and more than 2), and the cgroup is being throttled.",
     why: "That many threads use up the quota early in each period and then stand still together, the garbage collector's \
           among them. Without throttling it does no harm, and nothing is said.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
            last minute many goroutines were ready to run.",
     why: "They wait for one another while CPUs are idle. Runnable goroutines alone are a busy program, and nothing is \
           said.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

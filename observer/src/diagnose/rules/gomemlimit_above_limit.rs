@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     when: "GOMEMLIMIT is more than the cgroup's memory limit.",
     why: "The garbage collector begins to work harder only when the kernel has killed the process already. It is a \
           warning when the heap comes near the limit by its own pace, and only worth knowing otherwise.",
+    explains: &["memory-near-limit", "oom-killed"],
     check: |case| check(case).into_iter().collect(),
 };
 

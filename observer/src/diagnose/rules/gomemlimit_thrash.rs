@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     when: "What a garbage collection leaves is nearly GOMEMLIMIT, and collections follow each other closely.",
     why: "Every collection frees little, and the next is due at once: the program pays with its CPU for memory that it \
           can't have. Many collections alone are a program that allocates much, and nothing is said.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
            garbage collection (with GOGC=off: the live heap is most of the limit).",
     why: "The runtime doesn't read the cgroup's memory limit. It lets the heap double (GOGC=100) and is killed on the way, \
           though half of the heap may be garbage.",
+    explains: &["memory-near-limit", "oom-killed"],
     check: |case| check(case).into_iter().collect(),
 };
 

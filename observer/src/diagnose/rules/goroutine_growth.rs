@@ -16,6 +16,7 @@ pub(super) const RULE: Rule = Rule {
     why: "That is a leak: each holds a stack of 2 KiB or more and everything it refers to, until memory runs out. \
           Growth in the first seconds of a process, growth that slows down, and loads that come and go don't count. \
           Time to the memory limit is an upper bound, because it counts stacks alone.",
+    explains: &["goroutine-stuck", "memory-near-limit", "oom-killed"],
     check,
 };
 

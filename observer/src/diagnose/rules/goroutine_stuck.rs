@@ -21,6 +21,7 @@ pub(super) const RULE: Rule = Rule {
            select or on a WaitGroup.",
     why: "Whoever should meet them has gone. They are as many as they were when observer first looked long enough ago, \
           so they don't take turns.",
+    explains: &[],
     check,
 };
 

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
           limit down to whole huge pages when it is written and shows only the result: that it was rounded can't be read \
           anywhere, so this says what may have been written, and says it only when the limit was met. Less than one page \
           becomes 0.",
+    explains: &[],
     check: |case| {
         let pages = case.cgroup.into_iter().flat_map(|cgroup| &cgroup.hugetlb);
         pages.filter_map(check).collect()

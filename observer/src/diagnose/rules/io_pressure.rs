@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     when: "In a notable share of the last minute some task of the cgroup waited for a block device.",
     why: "Reads, and writes with fsync, take as long as the device is busy, also with a neighbour's work. Cgroup v1 doesn't \
           tell, so this says nothing there.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

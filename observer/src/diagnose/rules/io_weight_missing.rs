@@ -8,6 +8,7 @@ pub(super) const RULE: Rule = Rule {
     name: "io-weight-missing",
     when: "io-pressure applies, and the cgroup has no I/O weight or the default one.",
     why: "Then every cgroup has the same claim to the device, however much the others do.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

@@ -12,6 +12,7 @@ pub(super) const RULE: Rule = Rule {
     when: "Many goroutines wait for a mutex, and one of them was seen waiting for seconds.",
     why: "A mutex is meant to be held for microseconds. Whoever holds it waits for something itself, or never unlocked \
           it. Before Go 1.20 waiting for a mutex can't be told from other waits, so this says nothing there.",
+    explains: &["goroutine-growth", "goroutine-stuck", "memory-near-limit", "oom-killed"],
     check,
 };
 

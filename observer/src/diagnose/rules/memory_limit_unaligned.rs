@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     when: "The memory limit is a round number neither of MiB nor of bytes, and the live heap is a large part of it.",
     why: "The kernel rounds limits down to whole pages and shows only the result, so that what was written can't be read \
           any more; a limit that isn't round was computed, or mistyped. By itself that does no harm.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     when: "Memory in use is close to the limit, and the live heap is a large part of it.",
     why: "At the limit the kernel reclaims, and then kills. What the kernel can drop (page cache) fills memory up to the \
           limit in healthy programs too, so that without a large heap nothing is said.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

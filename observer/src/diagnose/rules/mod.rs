@@ -23,24 +23,25 @@ mod threads_growing;
 
 use super::Rule;
 
-/// Every rule, in the order of the documentation. Of findings that are equally bad the earlier rule's comes first.
+/// Every rule, in the order of the documentation: what explains others comes before them. Of findings that are
+/// equally bad the earlier rule's comes first.
 pub static RULES: &[Rule] = &[
-    oom_killed::RULE,
-    forks_refused::RULE,
+    lock_convoy::RULE,
     goroutine_growth::RULE,
     goroutine_stuck::RULE,
-    lock_convoy::RULE,
+    gomemlimit_above_limit::RULE,
+    gomemlimit_unset::RULE,
+    oom_killed::RULE,
+    memory_near_limit::RULE,
+    gomemlimit_thrash::RULE,
+    memory_limit_unaligned::RULE,
+    threads_growing::RULE,
+    pids_near_limit::RULE,
+    forks_refused::RULE,
     cpu_throttled::RULE,
     gomaxprocs_above_limit::RULE,
     runtime_older_than_container_awareness::RULE,
     gomaxprocs_below_cpus::RULE,
-    memory_near_limit::RULE,
-    gomemlimit_above_limit::RULE,
-    gomemlimit_unset::RULE,
-    gomemlimit_thrash::RULE,
-    memory_limit_unaligned::RULE,
-    pids_near_limit::RULE,
-    threads_growing::RULE,
     io_pressure::RULE,
     io_weight_missing::RULE,
     hugetlb_limit_unaligned::RULE,

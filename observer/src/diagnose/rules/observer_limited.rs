@@ -8,6 +8,7 @@ pub(super) const RULE: Rule = Rule {
     when: "The newest snapshot misses goroutines, or values of the process's cgroup can't be read.",
     why: "Counts are lower bounds then, and a rule that says nothing may have missed something. A process of which nothing \
           could be read has no findings at all: `observer list` says why.",
+    explains: &[],
     check: |case| {
         let goroutines = case.target.goroutines.as_ref().filter(|goroutines| !goroutines.complete);
         let problems = case.cgroup.map(|cgroup| cgroup.problems.as_slice());

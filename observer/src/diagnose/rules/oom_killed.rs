@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
            happened while observer looked, and a warning when it happened before.",
     why: "The process that was killed leaves no message of its own. The count is of the cgroup's whole life; the root \
           cgroup's isn't looked at.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     when: "The tasks (threads of all processes) of the cgroup whose limit binds are close to it.",
     why: "At the limit no process can be started and no thread created: the Go runtime ends with a fatal error when it \
           needs a thread and gets none.",
+    explains: &["forks-refused"],
     check: |case| check(case).into_iter().collect(),
 };
 

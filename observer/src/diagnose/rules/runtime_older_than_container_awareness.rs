@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "runtime-older-than-container-awareness",
     when: "The program was built with a Go older than 1.25, nobody set GOMAXPROCS, and gomaxprocs-above-limit applies.",
     why: "Such a runtime takes GOMAXPROCS from the machine's CPUs, whatever the cgroup's limit is.",
+    explains: &[],
     check: |case| check(case).into_iter().collect(),
 };
 

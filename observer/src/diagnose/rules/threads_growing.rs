@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     when: "The runtime's threads become more and more.",
     why: "Every goroutine in a blocking system call or in C holds a thread, and the runtime never gives threads back: at \
           10 000 it ends the program. Growth in the first seconds of a process and growth that slows down don't count.",
+    explains: &["pids-near-limit", "forks-refused"],
     check: |case| check(case).into_iter().collect(),
 };
 

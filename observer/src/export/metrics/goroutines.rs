@@ -76,6 +76,21 @@ pub(super) const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "observer_goroutine_callsite_parks_total",
+        help: "Times that goroutines parked, by go statement; estimated from windows as observer_goroutine_parks_total. \
+               created_by=\"runtime\" is the runtime itself, \"unknown\" what had no name. Absent without probes",
+        kind: Kind::Counter,
+        identity: Identity::Process,
+        labels: CALLSITE,
+        read: |view, samples| {
+            for totals in &view.totals {
+                for (created_by, entry, parks) in &totals.parks {
+                    samples.sum(totals, &[created_by, entry], parks.round());
+                }
+            }
+        },
+    },
+    Metric {
         name: "observer_goroutine_wait_seconds",
         help: "How long goroutines waited, from parking until they ran again, by wait reason; estimated from windows as \
                observer_goroutine_parks_total. Waits longer than a window are seldom or never in it: what is missing to \

@@ -111,6 +111,21 @@ pub(super) const METRICS: &[Metric] = &[
         read: |view, samples| settings(view, samples, |runtime| runtime.heap_goal_bytes.map(|n| n as f64)),
     },
     Metric {
+        name: "observer_go_gc_cycles_total",
+        help: "Garbage collections that ended since the observer first looked, by the runtime's own count in each snapshot. \
+               Absent where that can't be read",
+        kind: Kind::Counter,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| {
+            for totals in &view.totals {
+                if let Some(cycles) = totals.gc_cycles {
+                    samples.sum(totals, &[], cycles as f64);
+                }
+            }
+        },
+    },
+    Metric {
         name: "observer_go_threads",
         help: "Operating-system threads that the runtime holds",
         kind: Kind::Gauge,

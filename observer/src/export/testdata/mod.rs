@@ -145,6 +145,7 @@ fn always_on() -> GroupView {
         decision: "always on".into(),
         coverage: 1.0,
         overhead: 0.0031,
+        hits: 1_000_000,
         spent_seconds: 1.25,
     }
 }
@@ -178,7 +179,12 @@ fn totals() -> TotalsView {
             ("other".into(), "other".into(), 1.25),
             ("runtime".into(), "runtime".into(), 305.75),
         ],
+        parks: vec![
+            ("net/http.(*Server).Serve".into(), "net/http.(*conn).serve".into(), 900.25),
+            ("other".into(), "other".into(), 100.0),
+        ],
         waits: Waits::from([("chan send".into(), wait()), (HOSTILE.into(), Wait::default())]),
+        gc_cycles: Some(622),
     }
 }
 
@@ -254,6 +260,7 @@ fn leak(live: u64) -> CallsiteView {
         created_total: Some(live + 8),
         exited_total: Some(8),
         created_per_second: Some(101.25),
+        parks_per_second: Some(10.0),
         exited_per_second: Some(0.0),
         growth_per_second: Some(101.2),
         oldest_wait_seconds: Some(live as f64 / 100.0),
@@ -278,6 +285,7 @@ fn busy() -> CallsiteView {
         created_total: Some(5_000),
         exited_total: Some(4_980),
         created_per_second: Some(0.5),
+        parks_per_second: Some(1240.75),
         exited_per_second: Some(12.0),
         growth_per_second: Some(-11.5),
         oldest_wait_seconds: Some(0.75),
@@ -301,6 +309,7 @@ fn folded(created_by: &str, live: u64) -> CallsiteView {
         created_total: None,
         exited_total: None,
         created_per_second: None,
+        parks_per_second: None,
         exited_per_second: None,
         growth_per_second: None,
         oldest_wait_seconds: Some(live as f64),

@@ -42,6 +42,7 @@ pub(super) fn run(probes: Arc<Probes>, budgets: Budgets, outbox: Sender<Message>
         jobs,
         outbox,
         removers: Vec::new(),
+        waits_hits: 0,
         worker: Worker::new(),
         next: Instant::now(),
     };
@@ -62,6 +63,8 @@ struct Thread {
     outbox: Sender<Message>,
     /// Each waits for the kernel to give up the probes of one group.
     removers: Vec<JoinHandle<()>>,
+    /// Hits of the probes on waits up to now, in all targets together.
+    waits_hits: u64,
     /// Reads targets' memory, which may not answer.
     worker: Worker,
     next: Instant,
@@ -97,10 +100,11 @@ impl Thread {
                 if let Some(removed) = removed {
                     self.probes.removed(removed);
                 }
+                let (at, counts) = (Instant::now(), self.counts());
                 if group == Group::Waits {
-                    self.take_waits(slot);
+                    self.take_waits(slot, counts.get(&slot));
                 }
-                self.removed(slot, group);
+                self.removed((slot, group), at, &counts);
             }
             Message::Calibrated(costs) => self.governor.recalibrated(costs),
             Message::Stop => {}
@@ -118,22 +122,21 @@ impl Thread {
     }
 
     fn attached(&mut self, slot: u64, group: Group, result: Result<(), probe::ProbeError>) {
-        let (at, raw) = self.counts_of(slot);
+        let (at, counts) = (Instant::now(), self.counts());
         let Some(target) = self.targets.get_mut(&slot) else {
             // It was released meanwhile.
             return self.remove(slot, group);
         };
         match result {
             Ok(()) => {
-                target.attached();
-                let hits = target.new_hits(group, &raw);
-                let busy = target.busy(at);
+                target.attached(group);
                 self.governor.entered(slot, group, at);
-                self.governor.charge(slot, group, hits, busy);
                 if group == Group::Lifecycle {
-                    let (counts, own) = (by_callsite(&raw), target.own_count(&mut self.worker));
+                    let own = target.own_count(&mut self.worker);
+                    let counts = counts.get(&slot).map(by_callsite).unwrap_or_default();
                     target.estimate.open(Reading { at, counts: &counts, own });
                 }
+                self.charge(&counts, at);
                 self.next = self.next.min(at + self.governor.next_step(at));
             }
             Err(error) => match target.failed(group, &error) {
@@ -143,14 +146,12 @@ impl Thread {
         }
     }
 
-    fn removed(&mut self, slot: u64, group: Group) {
+    fn removed(&mut self, (slot, group): (u64, Group), at: Instant, counts: &probe::Counts) {
         self.removers.retain(|remover| !remover.is_finished());
-        let (at, raw) = self.counts_of(slot);
+        self.charge(counts, at);
         match self.targets.get_mut(&slot) {
             Some(target) => {
-                let hits = target.new_hits(group, &raw);
-                let busy = target.busy(at);
-                self.governor.charge(slot, group, hits, busy);
+                target.removed(group);
                 self.governor.left(slot, group, at);
             }
             // What was counted since it was released is nobody's.
@@ -159,11 +160,11 @@ impl Thread {
     }
 
     /// Takes what a window measured; of a target that was released it is nobody's.
-    fn take_waits(&mut self, slot: u64) {
+    fn take_waits(&mut self, slot: u64, counts: Option<&TargetCounts>) {
         match self.probes.take_waits(slot) {
             Ok(waits) => {
                 if let Some(target) = self.targets.get_mut(&slot) {
-                    target.close_waits(Instant::now(), &waits);
+                    target.close_waits(Instant::now(), &waits, counts.unwrap_or(&TargetCounts::default()));
                 }
             }
             Err(error) => tracing::debug!(%error, "waits of a window are lost"),
@@ -172,19 +173,9 @@ impl Thread {
 
     /// Charges what happened since the last step, and does what follows.
     fn step(&mut self) {
-        let counts = self.probes.counts().unwrap_or_else(|error| {
-            tracing::debug!(%error, "probe counts can't be read");
-            probe::Counts::default()
-        });
+        let counts = self.counts();
         let now = Instant::now();
-        for (slot, raw) in &counts {
-            let Some(target) = self.targets.get_mut(slot) else { continue };
-            let groups = target.groups();
-            let busy = target.busy(now);
-            for group in groups {
-                self.governor.charge(*slot, group, target.new_hits(group, raw), busy);
-            }
-        }
+        self.charge(&counts, now);
         for action in self.governor.step(now) {
             match action {
                 Action::Attach { slot, group } => self.attach(slot, group),
@@ -198,6 +189,32 @@ impl Thread {
         }
         self.log_decisions(now);
         self.next = now + self.governor.next_step(now);
+    }
+
+    /// Charges the hits since the last time to those who had them.
+    fn charge(&mut self, counts: &probe::Counts, now: Instant) {
+        let new = self.new_waits_hits();
+        let mut watched = self.targets.iter().filter(|(_, target)| target.waits_are_watched());
+        // Only without a budget there are several at a time.
+        let only = watched.next().map(|(slot, _)| *slot).filter(|_| watched.next().is_none());
+        for (slot, target) in &mut self.targets {
+            let waits = if only == Some(*slot) { Some(new) } else { None };
+            let hits = target.new_hits(counts.get(slot), waits);
+            // A look at a target that did nothing would cost more than it tells.
+            if hits.iter().any(|(_, hits)| *hits > 0) {
+                let busy = target.busy(now);
+                hits.iter().for_each(|(group, hits)| self.governor.charge(*slot, *group, *hits, busy));
+            }
+        }
+    }
+
+    /// Hits of the probes on waits since this was asked last. The kernel counts them for all targets together: what
+    /// runs without having parked leaves no other trace.
+    fn new_waits_hits(&mut self) -> u64 {
+        let Ok(hits) = self.probes.hits() else { return 0 };
+        let of_waits = hits.into_iter().filter(|(probe, _)| probe.group() == Group::Waits);
+        let total = of_waits.map(|(_, hits)| hits).sum();
+        total - std::mem::replace(&mut self.waits_hits, total).min(total)
     }
 
     /// From now on probes are missing in a target.
@@ -262,7 +279,7 @@ impl Thread {
         let waits = self.probes.waits().unwrap_or_default();
         for (slot, target) in &mut self.targets {
             if let Some(waits) = waits.get(slot) {
-                target.read_waits(at, waits);
+                target.read_waits(at, waits, counts.get(slot).unwrap_or(&none));
             }
             let raw = by_callsite(counts.get(slot).unwrap_or(&none));
             let own = target.estimate.is_gap().then(|| target.own_count(&mut self.worker)).flatten();
@@ -297,6 +314,14 @@ impl Thread {
                 }
             }
         }
+    }
+
+    /// What the kernel has counted of all targets.
+    fn counts(&self) -> probe::Counts {
+        self.probes.counts().unwrap_or_else(|error| {
+            tracing::debug!(%error, "probe counts can't be read");
+            probe::Counts::default()
+        })
     }
 
     /// What the kernel has counted of one target, and when.
@@ -335,6 +360,7 @@ fn group_view(governor: &Governor, target: &Watched, group: Group, now: Instant)
             Group::Waits => target.waits_coverage(now),
         },
         overhead: governor.overhead(target.wanted.slot, group),
+        hits: target.hits(group),
         spent_seconds: governor.spent(target.wanted.slot, group),
     })
 }

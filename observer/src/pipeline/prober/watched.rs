@@ -11,7 +11,7 @@ use crate::discover::process;
 use crate::model::estimate::Estimate;
 use crate::model::history::{Counted, Counts};
 use crate::model::on_cpu::{Sampled, Samples};
-use crate::model::waits::{WaitIncrement, WaitMeter};
+use crate::model::waits::{Parked, WaitIncrement, WaitMeter};
 use crate::pipeline::worker::Worker;
 use crate::probe::{ProbeError, TargetCounts, TargetWaits};
 use crate::snapshot::census::CallsiteKey;
@@ -28,8 +28,12 @@ pub(super) struct Watched {
     pub(super) wanted: Arc<Wanted>,
     pub(super) outcome: Outcome,
     pub(super) estimate: Estimate,
+    /// Hits by the counts, by group.
+    counted: BTreeMap<Group, u64>,
     /// Hits that were charged, by group.
     charged: BTreeMap<Group, u64>,
+    /// Whether probes on waits are in it, or on their way out.
+    waits_are_watched: bool,
     cpu: Option<(Instant, f64)>,
     attempts: u32,
     /// Where the number of the goroutine created last is.
@@ -59,7 +63,9 @@ impl Watched {
             wanted: Arc::new(wanted),
             outcome: Outcome::Pending,
             estimate: Estimate::default(),
+            counted: BTreeMap::new(),
             charged: BTreeMap::new(),
+            waits_are_watched: false,
             cpu: None,
             attempts: 0,
             meter: WaitMeter::new(Instant::now()),
@@ -69,14 +75,14 @@ impl Watched {
     }
 
     /// Measures waits of a window that goes on.
-    pub(super) fn read_waits(&mut self, at: Instant, waits: &TargetWaits) {
-        let increment = self.meter.read(at, waits);
+    pub(super) fn read_waits(&mut self, at: Instant, waits: &TargetWaits, counts: &TargetCounts) {
+        let increment = self.meter.read(at, waits, &parked(counts));
         self.keep(increment);
     }
 
     /// Measures waits of a window that was closed.
-    pub(super) fn close_waits(&mut self, at: Instant, waits: &TargetWaits) {
-        let increment = self.meter.close(at, waits);
+    pub(super) fn close_waits(&mut self, at: Instant, waits: &TargetWaits, counts: &TargetCounts) {
+        let increment = self.meter.close(at, waits, &parked(counts));
         self.keep(increment);
     }
 
@@ -104,12 +110,37 @@ impl Watched {
         Group::ALL.into_iter().filter(has).collect::<Vec<_>>().into_iter()
     }
 
-    /// Hits of a group since it was asked last.
-    pub(super) fn new_hits(&mut self, group: Group, counts: &TargetCounts) -> u64 {
+    /// Hits by group since this was asked last; `waits` are those of the probes on waits, where that is known better
+    /// than by the counts.
+    pub(super) fn new_hits(
+        &mut self,
+        counts: Option<&TargetCounts>,
+        waits: Option<u64>,
+    ) -> Vec<(Group, u64)> {
+        let new = |group| {
+            let new = counts.map_or(0, |counts| self.newly_counted(group, counts));
+            let new = waits.filter(|_| group == Group::Waits).unwrap_or(new);
+            *self.charged.entry(group).or_default() += new;
+            (group, new)
+        };
+        Group::ALL.into_iter().map(new).collect()
+    }
+
+    fn newly_counted(&mut self, group: Group, counts: &TargetCounts) -> u64 {
         let hits = hits(group, counts);
-        let before = self.charged.insert(group, hits).unwrap_or(0);
+        let before = self.counted.insert(group, hits).unwrap_or(0);
         // After a failure to attach the kernel counts from zero again.
         hits.checked_sub(before).unwrap_or(hits)
+    }
+
+    /// How often the probes of a group ran in it.
+    pub(super) fn hits(&self, group: Group) -> u64 {
+        self.charged.get(&group).copied().unwrap_or(0)
+    }
+
+    /// Whether probes on waits are in it.
+    pub(super) const fn waits_are_watched(&self) -> bool {
+        self.waits_are_watched
     }
 
     /// CPUs that it kept busy since it was asked last.
@@ -139,9 +170,15 @@ impl Watched {
         }
     }
 
-    pub(super) fn attached(&mut self) {
+    pub(super) fn attached(&mut self, group: Group) {
+        self.waits_are_watched |= group == Group::Waits;
         self.attempts = 0;
         self.outcome = Outcome::Watched;
+    }
+
+    /// No probe of a group is left in it.
+    pub(super) fn removed(&mut self, group: Group) {
+        self.waits_are_watched &= group != Group::Waits;
     }
 
     pub(super) fn failed(&mut self, group: Group, error: &ProbeError) -> Failed {
@@ -168,7 +205,7 @@ impl Watched {
 fn hits(group: Group, counts: &TargetCounts) -> u64 {
     let of = |counts: &observer_ebpf::abi::CallsiteCounts| match group {
         Group::Lifecycle => counts.created + counts.exited,
-        // Whoever parks is woken and runs again.
+        // Whoever parks is woken and runs again; new goroutines run without.
         Group::Waits => 3 * counts.parked,
     };
     counts.values().map(of).sum()
@@ -188,6 +225,12 @@ pub(super) fn by_callsite(counts: &TargetCounts) -> Counts {
             (CallsiteKey { gopc, entry }, Counted { created: counts.created, exited: counts.exited })
         })
         .collect()
+}
+
+/// Parks of one target.
+fn parked(counts: &TargetCounts) -> Parked {
+    let parked = counts.iter().filter(|(_, counts)| counts.parked > 0);
+    parked.map(|(&(gopc, entry), counts)| (CallsiteKey { gopc, entry }, counts.parked)).collect()
 }
 
 /// Samples of one target.
