@@ -167,6 +167,30 @@ fn unwanted_processes_are_left_alone() -> Result<()> {
     Ok(())
 }
 
+/// With room for one workload, the processes of the other are `other`: all goroutines are there, and one pid.
+#[test]
+fn workloads_past_the_limit_are_other() -> Result<()> {
+    if !root() {
+        return Ok(());
+    }
+    let _machine = Machine::alone()?;
+    let directory = tempdir()?;
+    let args = ["-rate", "0", "-total", "5"];
+    let _leaks = ["one-leak", "two-leak"]
+        .iter()
+        .map(|name| start_as(directory.path(), name, "leak", &args))
+        .collect::<Result<Vec<_>>>()?;
+    let options = ["--interval", "200ms", "--include", "process=(one|two)-leak", "--max-workloads", "1"];
+    let serve = Serve::start(&options)?;
+    let samples = serve.until("both", |samples| samples.sum("observer_goroutines", &[]) == Some(12.0))?;
+    let other = [("process", "other"), ("unit", "other"), ("created_by", "other")];
+    assert_eq!(samples.sum("observer_goroutines", &other), Some(6.0), "{}", samples.text);
+    assert_eq!(samples.of("observer_target_info", &[]).count(), 1);
+    assert_eq!(samples.sum("observer_targets", &[]), Some(2.0));
+    ensure!(samples.sum("observer_workloads_folded_total", &[]) >= Some(1.0), "it isn't counted");
+    Ok(())
+}
+
 /// SIGHUP reads the web configuration again; counters go on where they were. Every log line is one object.
 #[test]
 fn reloading_loses_no_counts() -> Result<()> {
