@@ -1,6 +1,7 @@
 //! The files under `deploy/`, read by the tools that their users have.
 
 use anyhow::{Context, Result, ensure};
+use observer_tests::discovery;
 use observer_tests::gate::{Need, have};
 use observer_tests::manifest::{DaemonSet, folder, yaml};
 use observer_tests::observer;
@@ -84,6 +85,45 @@ fn kustomizations_are_valid() -> Result<()> {
     }
     let crio = document(&documents(&kustomize("overlays/cri-o")?)?, "DaemonSet")?.to_string();
     ensure!(crio.contains("/run/crio") && !crio.contains("/run/containerd"), "{crio}");
+    Ok(())
+}
+
+/// `kubectl apply -k`, without a cluster, takes the base and each overlay, and would create just what kustomize makes of
+/// them. The schemas are checked by the validators.
+#[test]
+fn kubectl_takes_the_kustomizations() -> Result<()> {
+    if !have(&[Need::Command("kubectl"), Need::Command("kustomize")]) {
+        return Ok(());
+    }
+    let home = tempfile::tempdir()?;
+    for overlay in OVERLAYS {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let documents = documents(&kustomize(overlay)?)?;
+        let kinds = documents.iter().map(|document| (text(&document["apiVersion"]), text(&document["kind"])));
+        let server = format!("http://{}", discovery::start(&kinds.collect())?);
+        let mut apply = Command::new("kubectl");
+        apply.args([
+            "--server",
+            &server,
+            "apply",
+            "--dry-run=client",
+            "--validate=false",
+            "--output=json",
+            "-k",
+        ]);
+        let applied: Value = serde_json::from_str(&output(
+            apply.arg(folder().join("kubernetes").join(overlay)).env("HOME", home.path()),
+        )?)?;
+        let named = |objects: &[Value]| -> BTreeSet<String> {
+            objects
+                .iter()
+                .map(|object| format!("{} {}", object["kind"], object["metadata"]["name"]))
+                .collect()
+        };
+        let applied = applied["items"].as_array().context("no list")?;
+        assert_eq!(named(applied), named(&documents), "{overlay}");
+        ensure!(applied.len() == documents.len() && documents.len() >= 4, "{overlay}");
+    }
     Ok(())
 }
 

@@ -12,6 +12,9 @@ use observer_tests::serve::{Machine, Serve};
 use observer_tests::{observer, wait};
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 use tempfile::tempdir;
 
@@ -69,6 +72,46 @@ fn list_names_containers() -> Result<()> {
     Ok(())
 }
 
+/// Who answers at the runtime's socket is in `check`. With one that hangs, or talks nonsense, `list` has the beginning of
+/// the id for a name, and `check` says what is wrong.
+#[test]
+fn sockets_that_are_no_help() -> Result<()> {
+    let Some((containerd, _machine)) = with_pod()? else { return Ok(()) };
+    let check = |socket: &Path| -> Result<Value> {
+        let socket = socket.display().to_string();
+        let report = observer::run(&["check", "--output", "json", "--cri-socket", &socket])?.json()?;
+        assert_eq!(report["container_runtimes"][0]["socket"], socket);
+        Ok(report["container_runtimes"][0].clone())
+    };
+    let real = check(&containerd.socket())?;
+    ensure!(real["answers"] == true, "{real}");
+    ensure!(real["runtime"].as_str().is_some_and(|name| name.starts_with("containerd ")), "{real}");
+    let folder = tempdir()?;
+    for (name, says) in [("hangs", None), ("lies", Some("HTTP/1.1 200 OK\r\n\r\ncontainerd\r\n"))] {
+        let socket = folder.path().join(name);
+        let listener = UnixListener::bind(&socket)?;
+        // It ends with the test's process, and holds what comes open until then.
+        std::thread::spawn(move || {
+            let answer = |mut stream: UnixStream| {
+                let said = says.map(|words| stream.write_all(words.as_bytes()));
+                (stream, said)
+            };
+            let _open: Vec<_> = listener.incoming().flatten().map(answer).collect();
+        });
+        let checked = check(&socket)?;
+        ensure!(checked["answers"] == false && checked["reason"].is_string(), "{checked}");
+        let path = socket.display().to_string();
+        let ran = observer::run(&["list", "--output", "json", "--cri-socket", &path])?;
+        let rows = ran.json()?;
+        let row = rows.as_array().and_then(|rows| rows.iter().find(|row| row["process"] == "named"));
+        let row = row.context("no row")?;
+        let short = row["container"].as_str().context("no container")?;
+        let id = row["container_id"].as_str().context("no id")?;
+        ensure!(short == &id[..12] && row.get("pod").is_none(), "{name}: {row}");
+    }
+    Ok(())
+}
+
 /// A container that is replaced by the next of its pod's name has the same series, from its first on: never one
 /// with another label. The container id is on the information only.
 #[test]
@@ -121,6 +164,30 @@ fn unwanted_processes_are_left_alone() -> Result<()> {
     assert_eq!(samples.sum("observer_targets", &[]), Some(1.0), "{}", samples.text);
     ensure!(!text_is_pristine(wanted.pid())?, "there are no probes at all");
     ensure!(text_is_pristine(unwanted.pid())?);
+    Ok(())
+}
+
+/// With room for one workload, the processes of the other are `other`: all goroutines are there, and one pid.
+#[test]
+fn workloads_past_the_limit_are_other() -> Result<()> {
+    if !root() {
+        return Ok(());
+    }
+    let _machine = Machine::alone()?;
+    let directory = tempdir()?;
+    let args = ["-rate", "0", "-total", "5"];
+    let _leaks = ["one-leak", "two-leak"]
+        .iter()
+        .map(|name| start_as(directory.path(), name, "leak", &args))
+        .collect::<Result<Vec<_>>>()?;
+    let options = ["--interval", "200ms", "--include", "process=(one|two)-leak", "--max-workloads", "1"];
+    let serve = Serve::start(&options)?;
+    let samples = serve.until("both", |samples| samples.sum("observer_goroutines", &[]) == Some(12.0))?;
+    let other = [("process", "other"), ("unit", "other"), ("created_by", "other")];
+    assert_eq!(samples.sum("observer_goroutines", &other), Some(6.0), "{}", samples.text);
+    assert_eq!(samples.of("observer_target_info", &[]).count(), 1);
+    assert_eq!(samples.sum("observer_targets", &[]), Some(2.0));
+    ensure!(samples.sum("observer_workloads_folded_total", &[]) >= Some(1.0), "it isn't counted");
     Ok(())
 }
 

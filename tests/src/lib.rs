@@ -8,6 +8,7 @@ pub mod cache;
 pub mod cgroup;
 pub mod containerd;
 pub mod cri;
+pub mod discovery;
 pub mod fixture;
 pub mod gate;
 pub mod go;

