@@ -85,7 +85,9 @@ fn build() -> Result<PathBuf, Failure> {
 
 /// Runs the other toolchain's cargo; whether it succeeded. Its messages go to our standard error.
 fn compile(rust: &RustToolchain, linker: &Path, target_dir: &Path) -> Result<bool, String> {
-    let manifest = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("../observer-ebpf/Cargo.toml");
+    let own = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let workspace = own.parent().ok_or("the package is in no workspace")?;
+    let manifest = workspace.join("observer-ebpf/Cargo.toml");
     let status = cargo(rust)
         .args(["build", "--release", "--locked", "--bin=observer-ebpf", "-Zbuild-std=core"])
         // A whole program for one target, with the types that become BTF.
@@ -95,7 +97,7 @@ fn compile(rust: &RustToolchain, linker: &Path, target_dir: &Path) -> Result<boo
         .arg("--manifest-path")
         .arg(manifest)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(&variable("CARGO_CFG_TARGET_ARCH")?))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(&variable("CARGO_CFG_TARGET_ARCH")?, workspace))
         .stdout(Stdio::null())
         .status();
     status.map(|status| status.success()).map_err(|error| format!("cannot run {:?}: {error}", rust.root))
@@ -113,9 +115,12 @@ fn cargo(rust: &RustToolchain) -> Command {
     command
 }
 
-/// `bpf_target_arch` tells aya-ebpf whose registers a probe sees.
-fn flags(arch: &str) -> String {
-    [&format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f")
+/// `bpf_target_arch` tells aya-ebpf whose registers a probe sees. The sources' folder is left out of the line information,
+/// which becomes part of the observer: it doesn't depend on where it is built.
+fn flags(arch: &str, workspace: &Path) -> String {
+    let sources = workspace.display();
+    let own = [format!("--cfg=bpf_target_arch=\"{arch}\""), format!("--remap-path-prefix={sources}=.")];
+    [&own[0], &own[1], "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f")
 }
 
 fn variable(name: &str) -> Result<String, String> {

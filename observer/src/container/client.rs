@@ -34,7 +34,7 @@ const LIST_PODS: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     /// Nothing listens there, or not any more.
-    #[error("nobody answers: {0}")]
+    #[error("nobody answers: {}", innermost(.0))]
     Connect(#[source] tonic::transport::Error),
     /// It listens, and said no.
     #[error("it refuses: {}", printable_bytes(.0.message().as_bytes(), MAX_NAME))]
@@ -45,6 +45,11 @@ pub(super) enum ClientError {
     /// It answered what it was not asked.
     #[error("it answers {0}")]
     Nonsense(&'static str),
+}
+
+/// What it comes down to: the outer errors only say that it is about a connection.
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
 }
 
 /// One socket, connected when it is needed.
