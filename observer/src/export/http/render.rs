@@ -13,9 +13,6 @@ use tokio::sync::Mutex;
 use crate::export::metrics;
 use crate::model::view::View;
 
-/// Bytes by which the next text may be longer and still not be moved while it is written.
-const ROOM: usize = 64 * 1024;
-
 /// What was written of one view.
 #[derive(Debug)]
 pub(super) struct Rendered {
@@ -27,7 +24,7 @@ pub(super) struct Rendered {
 /// Metrics of `view`, from `cache` if they are there.
 ///
 /// # Errors
-/// When they can't be compressed, or the runtime is shutting down.
+/// When they can't be encoded or compressed, or the runtime is shutting down.
 pub(super) async fn metrics(
     cache: Arc<Mutex<Option<Rendered>>>,
     view: Arc<View>,
@@ -36,21 +33,18 @@ pub(super) async fn metrics(
     // The thread owns the lock: a client that goes away meanwhile doesn't let another start beside it.
     let mut cache = cache.lock_owned().await;
     tokio::task::spawn_blocking(move || {
-        let expected = cache.as_ref().map_or(0, |before| before.plain.len() + ROOM);
         let rendered = match cache.take().filter(|rendered| Arc::ptr_eq(&rendered.view, &view)) {
             Some(rendered) => cache.insert(rendered),
-            None => cache.insert(Rendered::of(view, expected)),
+            None => cache.insert(render(view)?),
         };
         if gzip { compressed(rendered) } else { Ok(rendered.plain.clone()) }
     })
     .await?
 }
 
-impl Rendered {
-    fn of(view: Arc<View>, expected: usize) -> Self {
-        let plain = Bytes::from(metrics::expose(&view, expected));
-        Self { view, plain, gzip: None }
-    }
+fn render(view: Arc<View>) -> anyhow::Result<Rendered> {
+    let plain = Bytes::from(metrics::expose(&view)?);
+    Ok(Rendered { view, plain, gzip: None })
 }
 
 fn compressed(rendered: &mut Rendered) -> anyhow::Result<Bytes> {

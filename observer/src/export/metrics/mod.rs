@@ -7,7 +7,9 @@ mod own;
 mod reference;
 mod runtime;
 mod samples;
-mod write;
+
+use prometheus::TextEncoder;
+use prometheus::proto::{MetricFamily, MetricType};
 
 pub use reference::metrics_reference;
 pub use samples::Samples;
@@ -48,6 +50,14 @@ impl Kind {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Histogram => "histogram",
+        }
+    }
+
+    const fn proto(self) -> MetricType {
+        match self {
+            Self::Counter => MetricType::COUNTER,
+            Self::Gauge => MetricType::GAUGE,
+            Self::Histogram => MetricType::HISTOGRAM,
         }
     }
 }
@@ -98,16 +108,33 @@ pub fn all() -> impl Iterator<Item = &'static Metric> {
 }
 
 /// The view in the Prometheus text format. Equal views give equal bytes; a metric without series is left
-/// out. `expected` is how many bytes it may become, to have the room at once.
-#[must_use]
-pub fn expose(view: &View, expected: usize) -> String {
-    let mut text = String::with_capacity(expected);
-    for metric in all() {
-        let mut samples = Samples::new(metric);
-        (metric.read)(view, &mut samples);
-        samples.write(&mut text);
+/// out.
+///
+/// # Errors
+/// When the encoder refuses a metric, which no view can cause.
+pub fn expose(view: &View) -> Result<String, prometheus::Error> {
+    let encoder = TextEncoder::new();
+    let mut text = String::new();
+    // One family at a time: all at once take several times the memory of the text.
+    for family in all().filter_map(|metric| family(metric, view)) {
+        encoder.encode_utf8(&[family], &mut text)?;
     }
-    text
+    Ok(text)
+}
+
+fn family(metric: &'static Metric, view: &View) -> Option<MetricFamily> {
+    let mut samples = Samples::new(metric);
+    (metric.read)(view, &mut samples);
+    let series = samples.into_proto();
+    if series.is_empty() {
+        return None;
+    }
+    let mut family = MetricFamily::default();
+    family.set_name(metric.name.to_owned());
+    family.set_help(metric.help.to_owned());
+    family.set_field_type(metric.kind.proto());
+    family.set_metric(series);
+    Some(family)
 }
 
 #[cfg(test)]

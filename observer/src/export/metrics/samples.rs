@@ -1,14 +1,18 @@
 //! The series of one metric: labels, and how series with equal labels become one.
 
-use std::ops::Range;
+use std::collections::BTreeMap;
 
 use observer_ebpf::abi;
+use prometheus::proto;
 
-use super::Metric;
-use super::write::{self, Bucket};
+use super::{Kind, Metric};
 use crate::model::ledger::OTHER;
 use crate::model::view::{CgroupView, Durations, Owner, TargetView, TotalsView};
 use crate::model::waits::Spread;
+use crate::text::{printable, truncated};
+
+/// Longest label value in bytes. Longer ones are cut, and series that become equal so are one.
+const MAX_LABEL_BYTES: usize = 256;
 
 /// Whom a sample is about: the values of the identity labels, in the order of
 /// [`Identity::labels`](super::Identity::labels).
@@ -50,37 +54,20 @@ impl<'a> From<&'a CgroupView> for Subject<'a> {
     }
 }
 
-/// The series of one metric. Labels are written as they come, and series brought together when all are there: a node
-/// has ten thousand of them, and an allocation for each label would be most of the work.
+type Labels = Vec<(&'static str, String)>;
+
+/// The series of one metric, sorted by their labels.
 #[derive(Debug)]
 pub struct Samples {
     metric: &'static Metric,
-    /// The labels of all series, one series behind the other.
-    labels: String,
-    numbers: Vec<Series<Number>>,
-    spreads: Vec<Series<Spread>>,
+    numbers: BTreeMap<Labels, f64>,
     histogram: Option<Durations>,
-}
-
-/// What was given of one series; another one may have the same labels.
-#[derive(Debug)]
-struct Series<T> {
-    /// Where its labels are.
-    labels: Range<usize>,
-    value: T,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Number {
-    value: f64,
-    /// Makes one value of two.
-    merge: fn(f64, f64) -> f64,
+    spreads: BTreeMap<Labels, Spread>,
 }
 
 impl Samples {
-    /// Of a metric without series.
-    pub(super) const fn new(metric: &'static Metric) -> Self {
-        Self { metric, labels: String::new(), numbers: Vec::new(), spreads: Vec::new(), histogram: None }
+    pub(super) fn new(metric: &'static Metric) -> Self {
+        Self { metric, numbers: BTreeMap::new(), histogram: None, spreads: BTreeMap::new() }
     }
 
     /// Adds to what the series has.
@@ -111,78 +98,100 @@ impl Samples {
     /// Adds estimated durations to the series's histogram.
     pub(super) fn spread<'a>(&mut self, subject: impl Into<Subject<'a>>, labels: &[&str], spread: &Spread) {
         let labels = self.labels(subject.into(), labels);
-        self.spreads.push(Series { labels, value: spread.clone() });
+        self.spreads.entry(labels).or_default().add(spread);
     }
 
     fn merge(&mut self, subject: Subject<'_>, labels: &[&str], value: f64, merge: fn(f64, f64) -> f64) {
         debug_assert_eq!(labels.len(), self.metric.labels.len(), "{}", self.metric.name);
         // A value that is not a number is no knowledge: missing beats wrong.
-        if value.is_finite() {
-            let labels = self.labels(subject, labels);
-            self.numbers.push(Series { labels, value: Number { value, merge } });
+        if !value.is_finite() {
+            return;
         }
+        self.numbers
+            .entry(self.labels(subject, labels))
+            .and_modify(|old| *old = merge(*old, value))
+            .or_insert(value);
     }
 
     /// Names come from the metric's definition alone, so a series can't have a label that isn't documented.
-    fn labels(&mut self, Subject(identity): Subject<'_>, labels: &[&str]) -> Range<usize> {
+    fn labels(&self, Subject(identity): Subject<'_>, labels: &[&str]) -> Labels {
         let identity = self.metric.identity.labels().iter().zip(identity.map(Option::unwrap_or_default));
         let own = self.metric.labels.iter().zip(labels.iter().copied());
-        let start = self.labels.len();
-        for (name, value) in identity.chain(own).filter(|(_, value)| !value.is_empty()) {
-            if self.labels.len() > start {
-                self.labels.push(',');
-            }
-            write::label(&mut self.labels, name, value);
-        }
-        start..self.labels.len()
+        identity
+            .chain(own)
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (*name, label_value(value)))
+            .collect()
     }
 
-    /// Writes the metric, sorted by labels; nothing if it has no series.
-    pub(super) fn write(mut self, text: &mut String) {
-        if self.numbers.is_empty() && self.spreads.is_empty() && self.histogram.is_none() {
-            return;
-        }
-        write::header(text, self.metric);
-        let labels = &*self.labels;
-        unite(labels, &mut self.numbers, |old, new| old.value = (old.merge)(old.value, new.value));
-        for series in &self.numbers {
-            write::number(text, self.metric.name, &labels[series.labels.clone()], series.value.value);
-        }
-        if let Some(durations) = &self.histogram {
-            write::histogram(text, self.metric.name, "", exact(durations), durations.count, durations.sum);
-        }
-        unite(labels, &mut self.spreads, |old, new| old.add(new));
-        for series in &self.spreads {
-            let (labels, spread) = (&labels[series.labels.clone()], &series.value);
-            let count = spread.count().round() as u64;
-            write::histogram(text, self.metric.name, labels, estimated(spread), count, spread.seconds);
-        }
+    pub(super) fn into_proto(self) -> Vec<proto::Metric> {
+        let kind = self.metric.kind;
+        let numbers = self.numbers.into_iter().map(|(labels, value)| number(kind, labels, value));
+        let spreads = self.spreads.into_iter().map(|(labels, spread)| estimated(labels, &spread));
+        numbers.chain(self.histogram.as_ref().map(histogram)).chain(spreads).collect()
     }
 }
 
-/// Sorts by labels, and makes one of those that have equal ones, in the order in which they were given.
-fn unite<T>(labels: &str, series: &mut Vec<Series<T>>, merge: impl Fn(&mut T, &T)) {
-    series.sort_by(|a, b| labels[a.labels.clone()].cmp(&labels[b.labels.clone()]));
-    series.dedup_by(|next, kept| {
-        let equal = labels[next.labels.clone()] == labels[kept.labels.clone()];
-        if equal {
-            merge(&mut kept.value, &next.value);
-        }
-        equal
-    });
+/// A label value that is safe to show and bounded, whatever the target gave.
+pub(super) fn label_value(text: &str) -> String {
+    truncated(&printable(truncated(text, MAX_LABEL_BYTES)), MAX_LABEL_BYTES).to_owned()
 }
 
-fn exact(durations: &Durations) -> impl Iterator<Item = Bucket> {
-    let buckets = durations.buckets.iter().zip(Durations::BOUNDS);
-    buckets.map(|(count, bound)| Bucket { below: *count, bound })
+fn number(kind: Kind, labels: Labels, value: f64) -> proto::Metric {
+    let mut metric = proto::Metric::from_label(labels.into_iter().map(pair).collect());
+    if kind == Kind::Counter {
+        let mut counter = proto::Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    metric
+}
+
+fn pair((name, value): (&'static str, String)) -> proto::LabelPair {
+    let mut pair = proto::LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value);
+    pair
 }
 
 /// Every second bucket has a bound of its own, so that the series stay few: four times as far as the one before.
-fn estimated(spread: &Spread) -> impl Iterator<Item = Bucket> {
+fn estimated(labels: Labels, spread: &Spread) -> proto::Metric {
     let mut below = 0.0;
-    spread.buckets.iter().enumerate().filter_map(move |(index, count)| {
+    let mut buckets = Vec::new();
+    for (index, count) in spread.buckets.iter().enumerate() {
         below += count;
-        let end = abi::Durations::end_ns(index).filter(|_| index % 2 == 0)?;
-        Some(Bucket { below: below.round() as u64, bound: end as f64 / 1e9 })
-    })
+        if let (0, Some(end)) = (index % 2, abi::Durations::end_ns(index)) {
+            let mut bucket = proto::Bucket::default();
+            bucket.set_cumulative_count(below.round() as u64);
+            bucket.set_upper_bound(end as f64 / 1e9);
+            buckets.push(bucket);
+        }
+    }
+    let mut histogram = proto::Histogram::default();
+    histogram.set_bucket(buckets);
+    histogram.set_sample_count(below.round() as u64);
+    histogram.set_sample_sum(spread.seconds);
+    let mut metric = proto::Metric::from_label(labels.into_iter().map(pair).collect());
+    metric.set_histogram(histogram);
+    metric
+}
+
+fn histogram(durations: &Durations) -> proto::Metric {
+    let buckets = durations.buckets.iter().zip(Durations::BOUNDS).map(|(count, bound)| {
+        let mut bucket = proto::Bucket::default();
+        bucket.set_cumulative_count(*count);
+        bucket.set_upper_bound(bound);
+        bucket
+    });
+    let mut histogram = proto::Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(durations.count);
+    histogram.set_sample_sum(durations.sum);
+    let mut metric = proto::Metric::default();
+    metric.set_histogram(histogram);
+    metric
 }

@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::write::label_value;
+use super::samples::label_value;
 use super::*;
 use crate::export::testdata::{HOSTILE, assert_golden, view};
 use crate::model::view::View;
@@ -53,7 +53,7 @@ fn value(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 /// `/metrics` of the recorded view, byte for byte.
 #[test]
 fn metrics_of_the_recorded_view() {
-    assert_golden("src/export/testdata/metrics.prom", &expose(&view(), 0));
+    assert_golden("src/export/testdata/metrics.prom", &expose(&view()).unwrap());
 }
 
 /// The committed reference is what the definitions say.
@@ -65,9 +65,8 @@ fn reference_is_up_to_date() {
 /// The recorded view gives every metric at least one series, so that the golden file misses none.
 #[test]
 fn recorded_view_feeds_every_metric() {
-    let text = expose(&view(), 0);
-    let silent: Vec<_> =
-        all().filter(|m| !text.contains(&format!("# TYPE {} ", m.name))).map(|m| m.name).collect();
+    let view = view();
+    let silent: Vec<_> = all().filter(|m| family(m, &view).is_none()).map(|m| m.name).collect();
     assert_eq!(silent, [""; 0]);
 }
 
@@ -99,13 +98,13 @@ fn output_does_not_depend_on_the_order_of_the_view() {
         target.callsites.reverse();
     }
     reversed.cgroups.reverse();
-    assert_eq!(expose(&reversed, 0), expose(&view(), 0));
+    assert_eq!(expose(&reversed).unwrap(), expose(&view()).unwrap());
 }
 
 /// Two processes of equal identity: counts are summed, the oldest wait is the larger one, an info is 1.
 #[test]
 fn processes_of_equal_identity_are_one_series() {
-    let text = expose(&view(), 0);
+    let text = expose(&view()).unwrap();
     let leak =
         [("process", "controller"), ("entry", "example.com/ctl/pkg/sync.(*Reconciler).reconcile.func1")];
     assert_eq!(value(&text, "observer_goroutines", &leak), Some(183_754.0));
@@ -121,13 +120,13 @@ fn processes_of_equal_identity_are_one_series() {
 fn callsites_without_series_are_other() {
     let other = [("process", "controller"), ("created_by", "other"), ("entry", "other")];
     let mut view = view();
-    let text = expose(&view, 0);
+    let text = expose(&view).unwrap();
     assert_eq!(value(&text, "observer_goroutines", &other), Some(10.0));
     assert_eq!(value(&text, "observer_goroutines_created_total", &other), Some(1_800.0));
     for target in &mut view.targets {
         target.callsites.retain(|callsite| callsite.own_series);
     }
-    let text = expose(&view, 0);
+    let text = expose(&view).unwrap();
     assert_eq!(value(&text, "observer_goroutines", &other), None);
     assert_eq!(value(&text, "observer_goroutines_exited_total", &other), Some(1_790.0));
 }
@@ -141,8 +140,8 @@ fn folded_workloads_are_other() {
         target.callsites.iter_mut().for_each(|callsite| callsite.own_series = false);
     }
     view.cgroups[0].folded = true;
-    let before = expose(&self::view(), 0);
-    let text = expose(&view, 0);
+    let before = expose(&self::view()).unwrap();
+    let text = expose(&view).unwrap();
     let all = |text: &str| -> f64 {
         parse(text).iter().filter(|(name, ..)| name == "observer_goroutines").map(|(.., value)| value).sum()
     };
@@ -160,7 +159,7 @@ fn folded_workloads_are_other() {
 /// No limit, no series; a controller that isn't there doesn't make a limited neighbour unlimited.
 #[test]
 fn unlimited_is_absent() {
-    let text = expose(&view(), 0);
+    let text = expose(&view()).unwrap();
     for limit in ["cpu_limit_cores", "memory_limit_bytes", "pids_limit"] {
         let name = format!("observer_cgroup_{limit}");
         assert!(value(&text, &name, &[("container", "manager")]).is_some());
@@ -175,7 +174,7 @@ fn memory_limit_of_two(edit: impl FnOnce(&mut View)) -> Option<f64> {
     second.path = "/kubepods/pod1/c2".into();
     view.cgroups.push(second);
     edit(&mut view);
-    let text = expose(&view, 0);
+    let text = expose(&view).unwrap();
     value(&text, "observer_cgroup_memory_limit_bytes", &[("container", "manager")])
 }
 
@@ -200,7 +199,7 @@ fn not_a_number_is_absent() {
     let mut view = view();
     view.targets[0].callsites[0].oldest_wait_seconds = Some(f64::NAN);
     view.cgroups[1].cpu.as_mut().unwrap().usage_seconds = Some(f64::INFINITY);
-    let text = expose(&view, 0);
+    let text = expose(&view).unwrap();
     assert!(parse(&text).iter().all(|(_, _, value)| value.is_finite()));
     assert_eq!(value(&text, "observer_goroutine_oldest_wait_seconds", &[("entry", "other")]), Some(3.0));
 }
@@ -226,7 +225,7 @@ fn any_label_value_survives_the_text_format() {
         view.targets.truncate(1);
         view.targets[0].callsites.truncate(1);
         view.targets[0].callsites[0].created_by = text.as_str().into();
-        let exposed = expose(&view, 0);
+        let exposed = expose(&view).unwrap();
         let lines = parse(&exposed);
         let (_, labels, _) = lines.iter().find(|(name, ..)| name == "observer_goroutines").unwrap();
         let (_, created_by) = labels.iter().find(|(name, _)| name == "created_by").unwrap();
@@ -254,7 +253,7 @@ fn promtool_accepts_the_metrics() {
             return;
         }
     };
-    child.stdin.take().unwrap().write_all(expose(&view(), 0).as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(expose(&view()).unwrap().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
