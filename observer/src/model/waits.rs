@@ -17,6 +17,8 @@ use crate::snapshot::census::CallsiteKey;
 /// Waits that a window would see with a smaller probability are not scaled up any further: of those that are
 /// much longer than the window, a few would stand for very many.
 const LEAST_PROBABILITY: f64 = 0.25;
+/// Of fewer runs in a window nothing is concluded.
+const LEAST_RUNS: u64 = 100;
 /// What is said of the recent past reaches back so far.
 const RECENT: Duration = Duration::from_secs(60);
 
@@ -168,6 +170,21 @@ pub fn named_parks(
     named.map(|((created_by, entry), parks)| (created_by, entry, parks)).collect()
 }
 
+/// What the target and the probes had counted at one time.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    /// How often goroutines ran, by the target's own count, which knows of one in eight.
+    runs: u64,
+    /// How often they parked, by the probes.
+    parks: u64,
+}
+
+impl Mark {
+    fn of(runs: Option<u64>, parked: &Parked) -> Option<Self> {
+        Some(Self { runs: runs?, parks: parked.values().sum() })
+    }
+}
+
 /// Makes increments of what the probes measured in one target.
 #[derive(Debug)]
 pub struct WaitMeter {
@@ -177,6 +194,11 @@ pub struct WaitMeter {
     before: TargetWaits,
     /// Parks that are in an increment.
     parked: Parked,
+    /// Runs that are in an increment.
+    runs: Option<u64>,
+    /// When the window that is open began, and ended.
+    opened: Option<Mark>,
+    ended: Option<Mark>,
     /// Stretches of time of the last minute, and how much of each was measured.
     recent: VecDeque<(Instant, Duration, Duration)>,
 }
@@ -189,22 +211,44 @@ impl WaitMeter {
             accounted: now,
             before: TargetWaits::default(),
             parked: Parked::default(),
+            runs: None,
+            opened: None,
+            ended: None,
             recent: VecDeque::new(),
         }
     }
 
+    /// A window begins. `runs`: how often goroutines have run, by the target's own count.
+    pub fn open(&mut self, runs: Option<u64>, parked: &Parked) {
+        self.opened = Mark::of(runs, parked);
+    }
+
+    /// A window ends: from now on probes are removed.
+    pub fn end(&mut self, runs: Option<u64>, parked: &Parked) {
+        self.ended = Mark::of(runs, parked);
+    }
+
     /// A window that goes on.
-    pub fn read(&mut self, now: Instant, waits: &TargetWaits, parked: &Parked) -> WaitIncrement {
+    pub fn read(
+        &mut self,
+        now: Instant,
+        waits: &TargetWaits,
+        parked: &Parked,
+        runs: Option<u64>,
+    ) -> WaitIncrement {
         let goes_on = !self.before.on.complete.is_zero();
-        let increment = self.increment(now, waits, parked, goes_on);
+        // Between its end and its removal a window counts less and less.
+        let mark = self.ended.or_else(|| Mark::of(runs, parked));
+        let increment = self.increment(now, waits, parked, (goes_on, mark));
         self.before = waits.clone();
         increment
     }
 
     /// A window that has been closed; what follows is another one.
     pub fn close(&mut self, now: Instant, waits: &TargetWaits, parked: &Parked) -> WaitIncrement {
-        let increment = self.increment(now, waits, parked, false);
-        self.before = TargetWaits::default();
+        let ended = self.ended.take();
+        let increment = self.increment(now, waits, parked, (false, ended));
+        (self.before, self.opened) = (TargetWaits::default(), None);
         increment
     }
 
@@ -219,13 +263,13 @@ impl WaitMeter {
         if elapsed.is_zero() { 0.0 } else { (measured.as_secs_f64() / elapsed.as_secs_f64()).min(1.0) }
     }
 
-    /// `whole`: nothing was missed since the increment before.
+    /// `whole`: nothing was missed since the increment before; `mark`: now, or when the window ended.
     fn increment(
         &mut self,
         now: Instant,
         waits: &TargetWaits,
         parked: &Parked,
-        whole: bool,
+        (whole, mark): (bool, Option<Mark>),
     ) -> WaitIncrement {
         let elapsed = now.saturating_duration_since(self.accounted);
         let measured = waits.on.complete.saturating_sub(self.before.on.complete);
@@ -240,8 +284,16 @@ impl WaitMeter {
         while self.recent.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > RECENT) {
             self.recent.pop_front();
         }
-        // Two clocks are never read at the same time: what is whole stays a whole number.
-        let factor = if whole { 1.0 } else { (elapsed.as_secs_f64() / measured.as_secs_f64()).max(1.0) };
+        let new_parks: u64 = self.new_parks(parked).map(|(_, parks)| parks).sum();
+        let factor = match whole {
+            // Two clocks are never read at the same time: what is whole stays a whole number.
+            true => 1.0,
+            false => self
+                .factor_by_runs(mark, new_parks)
+                .unwrap_or_else(|| elapsed.as_secs_f64() / measured.as_secs_f64())
+                .max(1.0),
+        };
+        self.runs = mark.map(|mark| mark.runs);
         for (reason, seen) in &waits.reasons {
             let before = self.before.reasons.get(reason).map(|before| before.counts).unwrap_or_default();
             increment.waits.insert(*reason, scaled(&seen.counts, &before, factor, waits.on));
@@ -249,6 +301,17 @@ impl WaitMeter {
         increment.parks = self.new_parks(parked).map(|(key, parks)| (key, parks as f64 * factor)).collect();
         self.parked.clone_from(parked);
         increment
+    }
+
+    /// How many times as many parks there were as were counted anew, by how often goroutines ran in the window and
+    /// since the increment before: a program that does nothing but park is much slower while that is watched. `None`
+    /// where the target doesn't tell, or too few ran.
+    fn factor_by_runs(&self, mark: Option<Mark>, new_parks: u64) -> Option<f64> {
+        let (opened, now, before) = (self.opened?, mark?, self.runs?);
+        let runs = now.runs.checked_sub(opened.runs).filter(|runs| *runs >= LEAST_RUNS)?;
+        let parks = now.parks.checked_sub(opened.parks).filter(|parks| *parks > 0)?;
+        let all = now.runs.checked_sub(before)?;
+        (new_parks > 0).then(|| parks as f64 / runs as f64 * all as f64 / new_parks as f64)
     }
 
     fn new_parks<'a>(&'a self, parked: &'a Parked) -> impl Iterator<Item = (CallsiteKey, u64)> + 'a {
@@ -405,12 +468,15 @@ mod tests {
     fn an_open_window_is_read_piece_by_piece() {
         let now = Instant::now();
         let mut meter = WaitMeter::new(now);
-        assert_eq!(meter.read(now + SECOND, &window(50, &[]), &Parked::default()).waits[&7].parks, 50.0);
+        assert_eq!(
+            meter.read(now + SECOND, &window(50, &[]), &Parked::default(), None).waits[&7].parks,
+            50.0
+        );
         let mut later = window(70, &[]);
         later.on.complete = 2 * SECOND;
-        assert_eq!(meter.read(now + 2 * SECOND, &later, &Parked::default()).waits[&7].parks, 20.0);
+        assert_eq!(meter.read(now + 2 * SECOND, &later, &Parked::default(), None).waits[&7].parks, 20.0);
         assert!(
-            meter.read(now + 3 * SECOND, &later, &Parked::default()).waits.is_empty(),
+            meter.read(now + 3 * SECOND, &later, &Parked::default(), None).waits.is_empty(),
             "nothing was measured"
         );
     }
@@ -420,11 +486,11 @@ mod tests {
     fn an_open_window_is_exact() {
         let now = Instant::now();
         let mut meter = WaitMeter::new(now);
-        meter.read(now + SECOND, &window(50, &[]), &Parked::default());
+        meter.read(now + SECOND, &window(50, &[]), &Parked::default(), None);
         let mut later = window(1050, &[]);
         later.on.complete = 2 * SECOND;
         let late = now + 2 * SECOND + SECOND / 10;
-        assert_eq!(meter.read(late, &later, &Parked::default()).waits[&7].parks, 1000.0);
+        assert_eq!(meter.read(late, &later, &Parked::default(), None).waits[&7].parks, 1000.0);
     }
 
     /// Parks of a callsite are scaled as those of a wait reason, and told once.
@@ -455,5 +521,27 @@ mod tests {
         assert_eq!(spread.quantile(0.5), Some(1.024e-6));
         assert_eq!(spread.quantile(0.99), Some(8.192e-6));
         assert_eq!(spread.quantile(1.0), Some(f64::INFINITY));
+    }
+
+    /// A program that parks all the time is slowed down by being watched: its own count of runs tells how much it did
+    /// meanwhile, and how much outside of windows. Where it tells too little, time does.
+    #[test]
+    fn a_slowed_program_is_scaled_by_its_own_count() {
+        let (now, key) = (Instant::now(), CallsiteKey { gopc: 1, entry: 2 });
+        let parked = |parks| Parked::from_iter([(key, parks)]);
+        let mut meter = WaitMeter::new(now);
+        let mut window = |at: u32, (opened, ended): (u64, u64), (before, after): (u64, u64)| {
+            meter.open(Some(opened), &parked(before));
+            meter.end(Some(ended), &parked(after));
+            // Some are counted while the probes go.
+            let window = self::window(after - before, &[]);
+            meter.close(now + at * SECOND, &window, &parked(after + 60)).parks.get(&key).copied()
+        };
+        // Before the first window nobody had looked.
+        assert_eq!(window(10, (5000, 5200), (0, 1600)), Some(1660.0 * 10.0));
+        // 100 000 runs since, at eight parks each.
+        let parks = window(20, (105_000, 105_200), (1660, 3260)).unwrap();
+        assert!((parks - 800_000.0).abs() < 1.0, "{parks}");
+        assert_eq!(window(30, (105_300, 105_399), (3320, 4112)), Some((792.0 + 60.0) * 10.0));
     }
 }

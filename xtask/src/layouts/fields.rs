@@ -51,12 +51,18 @@ const fn each(name: &'static str, paths: &'static [&'static str], bytes: u64) ->
 }
 
 /// Everything that is measured.
-pub(super) const STRUCTS: [Struct; 8] = [
+pub(super) const STRUCTS: [Struct; 9] = [
     Struct { field: "g", rust: "GLayout", go: "runtime.g", fields: &G },
     Struct { field: "bubble", rust: "BubbleLayout", go: "runtime.synctestBubble", fields: &BUBBLE },
     Struct { field: "m", rust: "MLayout", go: "runtime.m", fields: &M },
     Struct { field: "p", rust: "PLayout", go: "runtime.p", fields: &P },
     Struct { field: "sched", rust: "SchedLayout", go: "runtime.schedt", fields: &SCHED },
+    Struct {
+        field: "time_histogram",
+        rust: "TimeHistogramLayout",
+        go: "runtime.timeHistogram",
+        fields: &TIME_HISTOGRAM,
+    },
     Struct {
         field: "gc_controller",
         rust: "GcControllerLayout",
@@ -116,7 +122,7 @@ const P: [Field; 7] = [
     at("gfree_count", &["gFree.n", "gFree.size"], 4),
 ];
 
-const SCHED: [Field; 11] = [
+const SCHED: [Field; 12] = [
     at("goidgen", &["goidgen"], 8),
     at("lock", &["lock"], 0),
     at("midle", &["midle"], 0),
@@ -128,7 +134,10 @@ const SCHED: [Field; 11] = [
     at("runqsize", &["runqsize", "runq.size"], 4),
     each("gfree_counts", &["gFree.n", "gFree.stack.size", "gFree.noStack.size"], 4),
     maybe("custom_gomaxprocs", &["customGOMAXPROCS"], 1),
+    at("time_to_run", &["timeToRun"], 0),
 ];
+
+const TIME_HISTOGRAM: [Field; 1] = [size()];
 
 const GC_CONTROLLER: [Field; 9] = [
     at("gc_percent", &["gcPercent"], 4),

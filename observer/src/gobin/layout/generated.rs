@@ -13,7 +13,7 @@
 
 use super::{
     BubbleLayout, FuncLayout, GLayout, GcControllerLayout, Layout, MLayout, ModuledataLayout, PLayout,
-    SchedLayout,
+    SchedLayout, TimeHistogramLayout,
 };
 
 /// `(N, layout of Go 1.N)`, oldest first.
@@ -71,7 +71,9 @@ const GO_1_19: Layout = Layout {
         runqsize: 112,
         gfree_counts: &[176],
         custom_gomaxprocs: None,
+        time_to_run: 312,
     },
+    time_histogram: TimeHistogramLayout { size: 5768 },
     gc_controller: GcControllerLayout {
         gc_percent: 0,
         memory_limit: 8,
@@ -159,7 +161,9 @@ const GO_1_21: Layout = Layout {
         runqsize: 120,
         gfree_counts: &[184],
         custom_gomaxprocs: None,
+        time_to_run: 320,
     },
+    time_histogram: TimeHistogramLayout { size: 1296 },
     gc_controller: GcControllerLayout {
         gc_percent: 0,
         memory_limit: 8,
@@ -247,7 +251,9 @@ const GO_1_22: Layout = Layout {
         runqsize: 120,
         gfree_counts: &[184],
         custom_gomaxprocs: None,
+        time_to_run: 320,
     },
+    time_histogram: TimeHistogramLayout { size: 1296 },
     gc_controller: GcControllerLayout {
         gc_percent: 0,
         memory_limit: 8,
@@ -335,7 +341,9 @@ const GO_1_23: Layout = Layout {
         runqsize: 120,
         gfree_counts: &[184],
         custom_gomaxprocs: None,
+        time_to_run: 320,
     },
+    time_histogram: TimeHistogramLayout { size: 1296 },
     gc_controller: GcControllerLayout {
         gc_percent: 0,
         memory_limit: 8,
@@ -423,7 +431,9 @@ const GO_1_24: Layout = Layout {
         runqsize: 120,
         gfree_counts: &[184],
         custom_gomaxprocs: None,
+        time_to_run: 320,
     },
+    time_histogram: TimeHistogramLayout { size: 1296 },
     gc_controller: GcControllerLayout {
         gc_percent: 0,
         memory_limit: 8,
@@ -511,7 +521,9 @@ const GO_1_25: Layout = Layout {
         runqsize: 128,
         gfree_counts: &[184, 200],
         custom_gomaxprocs: Some(328),
+        time_to_run: 344,
     },
+    time_histogram: TimeHistogramLayout { size: 1296 },
     gc_controller: GcControllerLayout {
         gc_percent: 0,
         memory_limit: 8,
@@ -599,7 +611,9 @@ const GO_1_26: Layout = Layout {
         runqsize: 144,
         gfree_counts: &[200, 216],
         custom_gomaxprocs: Some(344),
+        time_to_run: 360,
     },
+    time_histogram: TimeHistogramLayout { size: 1296 },
     gc_controller: GcControllerLayout {
         gc_percent: 0,
         memory_limit: 8,
@@ -687,7 +701,9 @@ const GO_1_27: Layout = Layout {
         runqsize: 144,
         gfree_counts: &[200, 216],
         custom_gomaxprocs: Some(344),
+        time_to_run: 360,
     },
+    time_histogram: TimeHistogramLayout { size: 1296 },
     gc_controller: GcControllerLayout {
         gc_percent: 0,
         memory_limit: 8,

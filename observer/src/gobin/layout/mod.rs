@@ -19,6 +19,8 @@ pub struct Layout {
     pub p: PLayout,
     /// `runtime.schedt`, the type of the variable `runtime.sched`.
     pub sched: SchedLayout,
+    /// `runtime.timeHistogram`, the type of `schedt.timeToRun`.
+    pub time_histogram: TimeHistogramLayout,
     /// `runtime.gcControllerState`, the type of the variable `runtime.gcController`.
     pub gc_controller: GcControllerLayout,
     /// `runtime.moduledata`, the type of the variable `runtime.firstmoduledata`.
@@ -150,6 +152,15 @@ pub struct SchedLayout {
     pub gfree_counts: &'static [u16],
     /// `bool`: somebody set `GOMAXPROCS`.
     pub custom_gomaxprocs: Option<u16>,
+    /// `runtime.timeHistogram`: how long goroutines that were ready waited for a processor; one of eight is noted.
+    pub time_to_run: u16,
+}
+
+/// `runtime.timeHistogram`: nothing but `u64` counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimeHistogramLayout {
+    /// Its bytes.
+    pub size: u16,
 }
 
 /// `runtime.gcControllerState`.

@@ -136,6 +136,10 @@ impl Thread {
                     let counts = counts.get(&slot).map(by_callsite).unwrap_or_default();
                     target.estimate.open(Reading { at, counts: &counts, own });
                 }
+                if group == Group::Waits {
+                    let none = TargetCounts::default();
+                    target.open_waits(counts.get(&slot).unwrap_or(&none), &mut self.worker);
+                }
                 self.charge(&counts, at);
                 self.next = self.next.min(at + self.governor.next_step(at));
             }
@@ -180,8 +184,9 @@ impl Thread {
             match action {
                 Action::Attach { slot, group } => self.attach(slot, group),
                 Action::Detach { slot, group } => {
-                    if group == Group::Lifecycle {
-                        self.close(slot, counts.get(&slot), now);
+                    match group {
+                        Group::Lifecycle => self.close(slot, counts.get(&slot), now),
+                        Group::Waits => self.end_waits(slot, counts.get(&slot)),
                     }
                     self.remove(slot, group);
                 }
@@ -223,6 +228,13 @@ impl Thread {
         let counts = raw.map(by_callsite).unwrap_or_default();
         let own = target.own_count(&mut self.worker);
         target.estimate.close(Reading { at, counts: &counts, own });
+    }
+
+    /// From now on probes on waits go out of a target.
+    fn end_waits(&mut self, slot: u64, raw: Option<&TargetCounts>) {
+        if let Some(target) = self.targets.get_mut(&slot) {
+            target.end_waits(raw.unwrap_or(&TargetCounts::default()), &mut self.worker);
+        }
     }
 
     fn attach(&mut self, slot: u64, group: Group) {
@@ -279,7 +291,7 @@ impl Thread {
         let waits = self.probes.waits().unwrap_or_default();
         for (slot, target) in &mut self.targets {
             if let Some(waits) = waits.get(slot) {
-                target.read_waits(at, waits, counts.get(slot).unwrap_or(&none));
+                target.read_waits(at, waits, counts.get(slot).unwrap_or(&none), &mut self.worker);
             }
             let raw = by_callsite(counts.get(slot).unwrap_or(&none));
             let own = target.estimate.is_gap().then(|| target.own_count(&mut self.worker)).flatten();

@@ -8,6 +8,8 @@ use observer_ebpf::abi::{self, Group};
 
 use super::commands::{Outcome, Wanted};
 use crate::discover::process;
+use crate::gobin::Layouts;
+use crate::gobin::source::le64;
 use crate::model::estimate::Estimate;
 use crate::model::history::{Counted, Counts};
 use crate::model::on_cpu::{Sampled, Samples};
@@ -38,6 +40,8 @@ pub(super) struct Watched {
     attempts: u32,
     /// Where the number of the goroutine created last is.
     last_goid: Option<u64>,
+    /// Where it counts how often goroutines ran (`sched.timeToRun`), and the bytes of that.
+    runs: Option<(u64, usize)>,
     meter: WaitMeter,
     /// Waits that the pipeline hasn't been told of.
     waits: Vec<WaitIncrement>,
@@ -58,8 +62,16 @@ impl Watched {
         let binary = &wanted.executable.binary;
         // `goidgen` is the first field of `schedt` in every version of Go.
         let last_goid = binary.globals.sched.map(|sched| sched.wrapping_add(wanted.bias));
+        let runs = match binary.layouts {
+            Layouts::Measured(layout) => binary.globals.sched.map(|sched| {
+                let offset = u64::from(layout.sched.time_to_run);
+                (sched.wrapping_add(wanted.bias).wrapping_add(offset), layout.time_histogram.size.into())
+            }),
+            Layouts::Tried(..) => None,
+        };
         Self {
             last_goid,
+            runs,
             wanted: Arc::new(wanted),
             outcome: Outcome::Pending,
             estimate: Estimate::default(),
@@ -74,9 +86,28 @@ impl Watched {
         }
     }
 
+    /// A window on waits begins.
+    pub(super) fn open_waits(&mut self, counts: &TargetCounts, worker: &mut Worker) {
+        let runs = self.own_runs(worker);
+        self.meter.open(runs, &parked(counts));
+    }
+
+    /// A window on waits is about to be closed: from now on its probes go, one after the other.
+    pub(super) fn end_waits(&mut self, counts: &TargetCounts, worker: &mut Worker) {
+        let runs = self.own_runs(worker);
+        self.meter.end(runs, &parked(counts));
+    }
+
     /// Measures waits of a window that goes on.
-    pub(super) fn read_waits(&mut self, at: Instant, waits: &TargetWaits, counts: &TargetCounts) {
-        let increment = self.meter.read(at, waits, &parked(counts));
+    pub(super) fn read_waits(
+        &mut self,
+        at: Instant,
+        waits: &TargetWaits,
+        counts: &TargetCounts,
+        worker: &mut Worker,
+    ) {
+        let runs = self.own_runs(worker);
+        let increment = self.meter.read(at, waits, &parked(counts), runs);
         self.keep(increment);
     }
 
@@ -165,6 +196,23 @@ impl Watched {
             // Memory that doesn't answer is never asked again.
             Err(_) => {
                 self.last_goid = None;
+                None
+            }
+        }
+    }
+
+    /// One of eight times that a goroutine got a processor, by its own count.
+    fn own_runs(&mut self, worker: &mut Worker) -> Option<u64> {
+        let (address, size) = self.runs?;
+        let memory = ProcessMemory(self.wanted.identity.pid);
+        let counts = worker.run(READ, move || {
+            let mut counts = vec![0; size];
+            memory.read(address, &mut counts).map(|()| counts)
+        });
+        match counts {
+            Ok(counts) => Some(counts.ok()?.chunks_exact(8).map(le64).fold(0, u64::wrapping_add)),
+            Err(_) => {
+                self.runs = None;
                 None
             }
         }
