@@ -64,9 +64,9 @@ pub(super) const METRICS: &[Metric] = &[
     },
     Metric {
         name: "observer_goroutine_parks_total",
-        help: "Times that goroutines parked, by the Go runtime's own wait reason: measured in windows and scaled to the time \
-               between them, see observer_probe_coverage_ratio. A program that does little but park does less of it in a \
-               window than outside, and then has far more than this. Absent without probes",
+        help: "Times that goroutines parked, by the Go runtime's own wait reason: measured in windows and scaled to how \
+               often the program's goroutines ran between them by its own count, see observer_probe_coverage_ratio. Absent \
+               without probes",
         kind: Kind::Counter,
         identity: Identity::Process,
         labels: &["wait_reason"],
