@@ -109,7 +109,7 @@ fn sweep(hierarchies: &mut Hierarchies, memberships: &[Membership]) -> Result<Ve
 }
 
 fn cpu_milliseconds() -> Result<f64> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).context("no usage")?;
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).context("no usage")?;
     let time = usage.user_time() + usage.system_time();
     Ok(time.num_microseconds() as f64 / 1e3)
 }

@@ -99,6 +99,7 @@ impl Report {
         let json = json!({
             "date": setting.date,
             "short": setting.short,
+            "awake": setting.awake,
             "machine": setting.machine,
             "figures": self.0,
         });
@@ -107,7 +108,7 @@ impl Report {
 
     /// The figures as a document.
     pub(crate) fn markdown(&self, setting: &Setting) -> String {
-        let Setting { date, short, command, machine } = setting;
+        let Setting { machine, awake, date, short, command } = setting;
         let mut text = format!(
             "# Benchmarks\n\nWritten by `{command}`; not by hand.\n\n## Machine\n\n|  |  |\n|---|---|\n"
         );
@@ -115,6 +116,11 @@ impl Report {
         for (what, value) in machine.rows() {
             let _ = writeln!(text, "| {what} | {value} |");
         }
+        let _ = writeln!(
+            text,
+            "| processors sleep between bursts of work | {} |",
+            if *awake { "no" } else { "yes" }
+        );
         let _ = writeln!(text, "| date | {date} |");
         if *short {
             text.push_str("\nIn short mode: that everything works, not how fast.\n");
@@ -131,6 +137,8 @@ impl Report {
 /// How and when the figures were measured.
 pub(crate) struct Setting {
     pub(crate) machine: Machine,
+    /// Whether processors were kept awake.
+    pub(crate) awake: bool,
     /// In UTC.
     pub(crate) date: String,
     pub(crate) short: bool,
@@ -151,9 +159,12 @@ cargo xtask bench --short              # shows that everything works, as `cargo 
 cargo xtask bench --help               # names and options
 ```
 
-Sides that are compared alternate within one run, on one machine. `faults` waits for the kernel nearly all the time, which
-removes one breakpoint of the machine at a time: ten thousand cycles in each version of Go take a night;
-`--fault-minutes` ends it earlier, and its figure says how far it came. The same figures are in `target/bench.json`.
+Sides that are compared alternate within one run, on one machine. A thread of the lowest priority keeps each processor
+awake: one that slept, most of all a virtual one, does a short burst of work at half its speed (`--let-sleep` shows that).
+
+`faults` waits for the kernel nearly all the time, which removes one breakpoint of the machine at a time: ten thousand cycles
+in each version of Go take a night; `--fault-minutes` ends it earlier, and its figure says how far it came. The same figures
+are in `target/bench.json`.
 ";
 
 /// Three significant digits or whole numbers.
@@ -196,7 +207,7 @@ mod tests {
         let machine =
             Machine { cpu: "a CPU".into(), cpus: 2, memory: "4.0 GiB".into(), kernel: "6.1".into() };
         let (date, command) = ("2030-01-01".to_owned(), "cargo xtask bench".to_owned());
-        let text = report.markdown(&Setting { machine, date, short: false, command });
+        let text = report.markdown(&Setting { machine, awake: true, date, short: false, command });
         for line in [
             "| processor | a CPU |",
             "| b | plain | 1.00 ms |  |  |",
