@@ -96,6 +96,10 @@ impl Spread {
         self.seconds += other.seconds;
     }
 
+    fn times(&self, factor: f64) -> Self {
+        Self { buckets: self.buckets.map(|count| count * factor), seconds: self.seconds * factor }
+    }
+
     /// Of measured durations: `factor` for what was not measured, and more for those that a window of
     /// `window` seconds, which sees ends for another `tail` seconds, is likely to see the begin or the end of only.
     fn scaled(measured: &abi::Durations, factor: f64, window: f64, tail: f64) -> Self {
@@ -126,6 +130,15 @@ fn typical_seconds(bucket: usize) -> f64 {
 }
 
 impl Wait {
+    fn times(&self, factor: f64) -> Self {
+        Self {
+            parks: self.parks * factor,
+            until_ready: self.until_ready.times(factor),
+            until_run: self.until_run.times(factor),
+            queued: self.queued.times(factor),
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         self.parks += other.parks;
         self.until_ready.add(&other.until_ready);
@@ -179,10 +192,13 @@ struct Mark {
     parks: u64,
 }
 
-impl Mark {
-    fn of(runs: Option<u64>, parked: &Parked) -> Option<Self> {
-        Some(Self { runs: runs?, parks: parked.values().sum() })
-    }
+/// What a window saw, by which gaps are filled that the window behind them can't speak for.
+#[derive(Debug)]
+struct Sample {
+    waits: Waits<u8>,
+    parks: FxHashMap<CallsiteKey, f64>,
+    /// How often goroutines ran meanwhile, by the target's own count.
+    runs: f64,
 }
 
 /// Makes increments of what the probes measured in one target.
@@ -199,6 +215,8 @@ pub struct WaitMeter {
     /// When the window that is open began, and ended.
     opened: Option<Mark>,
     ended: Option<Mark>,
+    /// The last window in which enough happened.
+    sample: Option<Sample>,
     /// Stretches of time of the last minute, and how much of each was measured.
     recent: VecDeque<(Instant, Duration, Duration)>,
 }
@@ -214,18 +232,19 @@ impl WaitMeter {
             runs: None,
             opened: None,
             ended: None,
+            sample: None,
             recent: VecDeque::new(),
         }
     }
 
-    /// A window begins. `runs`: how often goroutines have run, by the target's own count.
-    pub fn open(&mut self, runs: Option<u64>, parked: &Parked) {
-        self.opened = Mark::of(runs, parked);
+    /// A window begins. `mark`: how often goroutines have run, by the target's own count, and parked.
+    pub fn open(&mut self, mark: Option<(u64, u64)>) {
+        self.opened = mark.map(|(runs, parks)| Mark { runs, parks });
     }
 
     /// A window ends: from now on probes are removed.
-    pub fn end(&mut self, runs: Option<u64>, parked: &Parked) {
-        self.ended = Mark::of(runs, parked);
+    pub fn end(&mut self, mark: Option<(u64, u64)>) {
+        self.ended = mark.map(|(runs, parks)| Mark { runs, parks });
     }
 
     /// A window that goes on.
@@ -238,7 +257,7 @@ impl WaitMeter {
     ) -> WaitIncrement {
         let goes_on = !self.before.on.complete.is_zero();
         // Between its end and its removal a window counts less and less.
-        let mark = self.ended.or_else(|| Mark::of(runs, parked));
+        let mark = self.ended.or_else(|| Some(Mark { runs: runs?, parks: parked.values().sum() }));
         let increment = self.increment(now, waits, parked, (goes_on, mark));
         self.before = waits.clone();
         increment
@@ -284,34 +303,83 @@ impl WaitMeter {
         while self.recent.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > RECENT) {
             self.recent.pop_front();
         }
-        let new_parks: u64 = self.new_parks(parked).map(|(_, parks)| parks).sum();
-        let factor = match whole {
-            // Two clocks are never read at the same time: what is whole stays a whole number.
-            true => 1.0,
-            false => self
-                .factor_by_runs(mark, new_parks)
-                .unwrap_or_else(|| elapsed.as_secs_f64() / measured.as_secs_f64())
-                .max(1.0),
-        };
+        (increment.waits, increment.parks) = self.estimate(waits, parked, (whole, mark), (elapsed, measured));
         self.runs = mark.map(|mark| mark.runs);
-        for (reason, seen) in &waits.reasons {
-            let before = self.before.reasons.get(reason).map(|before| before.counts).unwrap_or_default();
-            increment.waits.insert(*reason, scaled(&seen.counts, &before, factor, waits.on));
-        }
-        increment.parks = self.new_parks(parked).map(|(key, parks)| (key, parks as f64 * factor)).collect();
         self.parked.clone_from(parked);
         increment
     }
 
+    /// What happened since the increment before, by reason and by callsite.
+    fn estimate(
+        &mut self,
+        waits: &TargetWaits,
+        parked: &Parked,
+        (whole, mark): (bool, Option<Mark>),
+        (elapsed, measured): (Duration, Duration),
+    ) -> (Waits<u8>, FxHashMap<CallsiteKey, f64>) {
+        // Two clocks are never read at the same time: what is whole stays a whole number.
+        if whole {
+            return self.new_scaled(waits, parked, 1.0);
+        }
+        let new_parks: u64 = self.new_parks(parked).map(|(_, parks)| parks).sum();
+        if let Some((factor, runs)) = self.factor_by_runs(mark, new_parks) {
+            let (waits_seen, parks_seen) = self.new_scaled(waits, parked, 1.0);
+            self.sample = Some(Sample { waits: waits_seen, parks: parks_seen, runs });
+            return self.new_scaled(waits, parked, factor.max(1.0));
+        }
+        match self.gap_filled_by_sample(mark) {
+            Some(filled) => {
+                let (mut waits_all, mut parks_all) = self.new_scaled(waits, parked, 1.0);
+                add(&mut waits_all, &filled.waits);
+                for (key, parks) in filled.parks {
+                    *parks_all.entry(key).or_default() += parks;
+                }
+                (waits_all, parks_all)
+            }
+            None => self.new_scaled(waits, parked, (elapsed.as_secs_f64() / measured.as_secs_f64()).max(1.0)),
+        }
+    }
+
+    /// What was counted anew, so many times.
+    fn new_scaled(
+        &self,
+        waits: &TargetWaits,
+        parked: &Parked,
+        factor: f64,
+    ) -> (Waits<u8>, FxHashMap<CallsiteKey, f64>) {
+        let by_reason = waits.reasons.iter().map(|(reason, seen)| {
+            let before = self.before.reasons.get(reason).map(|before| before.counts).unwrap_or_default();
+            (*reason, scaled(&seen.counts, &before, factor, waits.on))
+        });
+        let by_callsite = self.new_parks(parked).map(|(key, parks)| (key, parks as f64 * factor));
+        (by_reason.collect(), by_callsite.collect())
+    }
+
     /// How many times as many parks there were as were counted anew, by how often goroutines ran in the window and
     /// since the increment before: a program that does nothing but park is much slower while that is watched. `None`
-    /// where the target doesn't tell, or too few ran.
-    fn factor_by_runs(&self, mark: Option<Mark>, new_parks: u64) -> Option<f64> {
+    /// where the target doesn't tell, or too few ran. And how many runs what was counted anew stands for.
+    fn factor_by_runs(&self, mark: Option<Mark>, new_parks: u64) -> Option<(f64, f64)> {
         let (opened, now, before) = (self.opened?, mark?, self.runs?);
         let runs = now.runs.checked_sub(opened.runs).filter(|runs| *runs >= LEAST_RUNS)?;
         let parks = now.parks.checked_sub(opened.parks).filter(|parks| *parks > 0)?;
         let all = now.runs.checked_sub(before)?;
-        (new_parks > 0).then(|| parks as f64 / runs as f64 * all as f64 / new_parks as f64)
+        let of_new = new_parks as f64 * runs as f64 / parks as f64;
+        (new_parks > 0).then(|| (all as f64 / of_new, of_new))
+    }
+
+    /// A gap in which much happened, though the window behind it saw next to nothing: the work has ended. What the
+    /// last window saw of it stands for the rest, once.
+    fn gap_filled_by_sample(&mut self, mark: Option<Mark>) -> Option<Sample> {
+        let (opened, before) = (self.opened?, self.runs?);
+        mark?.runs.checked_sub(opened.runs).filter(|runs| *runs < LEAST_RUNS)?;
+        let gap = opened.runs.checked_sub(before).filter(|runs| *runs >= LEAST_RUNS)? as f64;
+        let sample = self.sample.take()?;
+        let factor = gap / sample.runs;
+        Some(Sample {
+            waits: sample.waits.iter().map(|(reason, wait)| (*reason, wait.times(factor))).collect(),
+            parks: sample.parks.iter().map(|(key, parks)| (*key, parks * factor)).collect(),
+            runs: gap,
+        })
     }
 
     fn new_parks<'a>(&'a self, parked: &'a Parked) -> impl Iterator<Item = (CallsiteKey, u64)> + 'a {
@@ -531,8 +599,8 @@ mod tests {
         let parked = |parks| Parked::from_iter([(key, parks)]);
         let mut meter = WaitMeter::new(now);
         let mut window = |at: u32, (opened, ended): (u64, u64), (before, after): (u64, u64)| {
-            meter.open(Some(opened), &parked(before));
-            meter.end(Some(ended), &parked(after));
+            meter.open(Some((opened, before)));
+            meter.end(Some((ended, after)));
             // Some are counted while the probes go.
             let window = self::window(after - before, &[]);
             meter.close(now + at * SECOND, &window, &parked(after + 60)).parks.get(&key).copied()
@@ -542,6 +610,10 @@ mod tests {
         // 100 000 runs since, at eight parks each.
         let parks = window(20, (105_000, 105_200), (1660, 3260)).unwrap();
         assert!((parks - 800_000.0).abs() < 1.0, "{parks}");
-        assert_eq!(window(30, (105_300, 105_399), (3320, 4112)), Some((792.0 + 60.0) * 10.0));
+        // Then it went on for a while and ended: the window behind sees nothing of that.
+        let rest = window(30, (115_200, 115_200), (3320, 3320)).unwrap();
+        assert!((rest - 80_060.0).abs() < 1.0, "{rest}");
+        // Little was done since: too little to conclude from.
+        assert_eq!(window(40, (115_350, 115_350), (3380, 3380)), Some(600.0));
     }
 }

@@ -137,8 +137,8 @@ impl Thread {
                     target.estimate.open(Reading { at, counts: &counts, own });
                 }
                 if group == Group::Waits {
-                    let none = TargetCounts::default();
-                    target.open_waits(counts.get(&slot).unwrap_or(&none), &mut self.worker);
+                    let probes = &self.probes;
+                    target.open_waits(&mut self.worker, || counts_of(probes, slot));
                 }
                 self.charge(&counts, at);
                 self.next = self.next.min(at + self.governor.next_step(at));
@@ -186,7 +186,7 @@ impl Thread {
                 Action::Detach { slot, group } => {
                     match group {
                         Group::Lifecycle => self.close(slot, counts.get(&slot), now),
-                        Group::Waits => self.end_waits(slot, counts.get(&slot)),
+                        Group::Waits => self.end_waits(slot),
                     }
                     self.remove(slot, group);
                 }
@@ -231,9 +231,9 @@ impl Thread {
     }
 
     /// From now on probes on waits go out of a target.
-    fn end_waits(&mut self, slot: u64, raw: Option<&TargetCounts>) {
+    fn end_waits(&mut self, slot: u64) {
         if let Some(target) = self.targets.get_mut(&slot) {
-            target.end_waits(raw.unwrap_or(&TargetCounts::default()), &mut self.worker);
+            target.end_waits(&mut self.worker, || counts_of(&self.probes, slot));
         }
     }
 
@@ -338,8 +338,8 @@ impl Thread {
 
     /// What the kernel has counted of one target, and when.
     fn counts_of(&self, slot: u64) -> (Instant, TargetCounts) {
-        let counts = self.probes.counts().ok().and_then(|mut counts| counts.remove(&slot));
-        (Instant::now(), counts.unwrap_or_default())
+        let counts = counts_of(&self.probes, slot);
+        (Instant::now(), counts)
     }
 
     /// Takes all probes out, and waits until the kernel has.
@@ -359,6 +359,12 @@ impl Thread {
             remover.join().ok();
         }
     }
+}
+
+/// What the kernel has counted of one target.
+fn counts_of(probes: &Probes, slot: u64) -> TargetCounts {
+    let counts = probes.counts().ok().and_then(|mut counts| counts.remove(&slot));
+    counts.unwrap_or_default()
 }
 
 fn group_view(governor: &Governor, target: &Watched, group: Group, now: Instant) -> Option<GroupView> {

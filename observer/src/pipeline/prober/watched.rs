@@ -87,15 +87,26 @@ impl Watched {
     }
 
     /// A window on waits begins.
-    pub(super) fn open_waits(&mut self, counts: &TargetCounts, worker: &mut Worker) {
-        let runs = self.own_runs(worker);
-        self.meter.open(runs, &parked(counts));
+    pub(super) fn open_waits(&mut self, worker: &mut Worker, counts: impl Fn() -> TargetCounts) {
+        let mark = self.mark(worker, counts);
+        self.meter.open(mark);
     }
 
     /// A window on waits is about to be closed: from now on its probes go, one after the other.
-    pub(super) fn end_waits(&mut self, counts: &TargetCounts, worker: &mut Worker) {
-        let runs = self.own_runs(worker);
-        self.meter.end(runs, &parked(counts));
+    pub(super) fn end_waits(&mut self, worker: &mut Worker, counts: impl Fn() -> TargetCounts) {
+        let mark = self.mark(worker, counts);
+        self.meter.end(mark);
+    }
+
+    /// Runs and parks at one time. Windows may be so short that a thread's delay is a part of them: what the kernel had
+    /// counted when the target's count was read lies between what it had before and what it had after.
+    fn mark(&mut self, worker: &mut Worker, counts: impl Fn() -> TargetCounts) -> Option<(u64, u64)> {
+        let parks = || (Instant::now(), parked(&counts()).values().sum::<u64>());
+        let (begin, before) = parks();
+        let (read, runs) = self.own_runs(worker)?;
+        let (end, after) = parks();
+        let part = (read - begin).as_secs_f64() / (end - begin).as_secs_f64().max(f64::MIN_POSITIVE);
+        Some((runs, before + (after.saturating_sub(before) as f64 * part.min(1.0)) as u64))
     }
 
     /// Measures waits of a window that goes on.
@@ -106,7 +117,7 @@ impl Watched {
         counts: &TargetCounts,
         worker: &mut Worker,
     ) {
-        let runs = self.own_runs(worker);
+        let runs = self.own_runs(worker).map(|(_, runs)| runs);
         let increment = self.meter.read(at, waits, &parked(counts), runs);
         self.keep(increment);
     }
@@ -201,16 +212,19 @@ impl Watched {
         }
     }
 
-    /// One of eight times that a goroutine got a processor, by its own count.
-    fn own_runs(&mut self, worker: &mut Worker) -> Option<u64> {
+    /// One of eight times that a goroutine got a processor, by its own count, and when that was read.
+    fn own_runs(&mut self, worker: &mut Worker) -> Option<(Instant, u64)> {
         let (address, size) = self.runs?;
         let memory = ProcessMemory(self.wanted.identity.pid);
         let counts = worker.run(READ, move || {
             let mut counts = vec![0; size];
-            memory.read(address, &mut counts).map(|()| counts)
+            memory.read(address, &mut counts).map(|()| (Instant::now(), counts))
         });
         match counts {
-            Ok(counts) => Some(counts.ok()?.chunks_exact(8).map(le64).fold(0, u64::wrapping_add)),
+            Ok(read) => {
+                let (at, counts) = read.ok()?;
+                Some((at, counts.chunks_exact(8).map(le64).fold(0, u64::wrapping_add)))
+            }
             Err(_) => {
                 self.runs = None;
                 None
