@@ -104,6 +104,12 @@ fn main() -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let json = if args.short { "target/bench-short.json" } else { "target/bench.json" };
     let json = args.json.unwrap_or_else(|| workspace.join(json));
+    report.stamp(&setting);
+    if let Some(earlier) = fs::read_to_string(&json).ok().filter(|_| !args.short) {
+        if let Err(error) = report.keep(&earlier, &setting, &NAMES.map(|(name, _)| name)) {
+            eprintln!("figures of earlier runs are left out, {} is no report: {error:#}", json.display());
+        }
+    }
     write(&json, &report.json(&setting)?)?;
     let complete = args.names.is_empty() && !args.short && failed.is_empty();
     let document = args.markdown.or_else(|| complete.then(|| workspace.join("BENCHMARKS.md")));

@@ -2,24 +2,40 @@
 
 use crate::machine::Machine;
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// One figure.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Row {
-    bench: &'static str,
+    bench: Cow<'static, str>,
     what: String,
     value: f64,
-    unit: &'static str,
+    unit: Cow<'static, str>,
     /// The project's goal for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     goal: Option<Goal>,
+    /// When it was measured, in UTC; empty until the run is over.
+    #[serde(default)]
+    date: String,
+    /// Whether processors were kept awake meanwhile.
+    #[serde(default)]
+    awake: bool,
+}
+
+/// A run of earlier, as its JSON tells.
+#[derive(Deserialize)]
+struct Earlier {
+    date: String,
+    short: bool,
+    machine: Machine,
+    figures: Vec<Row>,
 }
 
 /// What a figure should be.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Goal {
     AtMost(f64),
@@ -59,7 +75,7 @@ impl Report {
         value: f64,
         unit: &'static str,
     ) {
-        self.0.push(Row { bench, what: what.into(), value, unit, goal: None });
+        self.push(bench, what.into(), (value, unit), None);
     }
 
     /// Adds a figure with its goal.
@@ -71,7 +87,42 @@ impl Report {
         unit: &'static str,
         goal: Goal,
     ) {
-        self.0.push(Row { bench, what: what.into(), value, unit, goal: Some(goal) });
+        self.push(bench, what.into(), (value, unit), Some(goal));
+    }
+
+    fn push(
+        &mut self,
+        bench: &'static str,
+        what: String,
+        (value, unit): (f64, &'static str),
+        goal: Option<Goal>,
+    ) {
+        let (bench, unit) = (bench.into(), unit.into());
+        self.0.push(Row { bench, what, value, unit, goal, date: String::new(), awake: false });
+    }
+
+    /// Notes when and how the figures were measured.
+    pub(crate) fn stamp(&mut self, setting: &Setting) {
+        for row in &mut self.0 {
+            (row.date, row.awake) = (setting.date.clone(), setting.awake);
+        }
+    }
+
+    /// Takes over figures of benches that did not run this time, from the JSON of a run in full on the same machine.
+    /// `order`: all benches.
+    pub(crate) fn keep(&mut self, json: &str, setting: &Setting, order: &[&str]) -> Result<()> {
+        let earlier: Earlier = serde_json::from_str(json)?;
+        if earlier.short || earlier.machine != setting.machine {
+            return Ok(());
+        }
+        let ran = |row: &Row| self.0.iter().any(|own| own.bench == row.bench);
+        let mut kept: Vec<Row> = earlier.figures.into_iter().filter(|row| !ran(row)).collect();
+        for row in kept.iter_mut().filter(|row| row.date.is_empty()) {
+            row.date.clone_from(&earlier.date);
+        }
+        self.0.extend(kept);
+        self.0.sort_by_key(|row| order.iter().position(|name| *name == row.bench));
+        Ok(())
     }
 
     /// The figures for a person.
@@ -108,33 +159,31 @@ impl Report {
 
     /// The figures as a document.
     pub(crate) fn markdown(&self, setting: &Setting) -> String {
-        let Setting { machine, awake, date, short, command } = setting;
+        let Setting { machine, short, command, .. } = setting;
         let mut text = format!(
-            "# Benchmarks\n\nWritten by `{command}`; not by hand.\n\n## Machine\n\n|  |  |\n|---|---|\n"
+            "# Benchmarks\n\nWritten by `{command}`; not by hand. \
+             Figures of benches that did not run then are those of the run before.\n\n## Machine\n\n|  |  |\n|---|---|\n"
         );
         // Writing to a String does not fail.
         for (what, value) in machine.rows() {
             let _ = writeln!(text, "| {what} | {value} |");
         }
-        let _ = writeln!(
-            text,
-            "| processors sleep between bursts of work | {} |",
-            if *awake { "no" } else { "yes" }
-        );
-        let _ = writeln!(text, "| date | {date} |");
         if *short {
             text.push_str("\nIn short mode: that everything works, not how fast.\n");
         }
-        text.push_str("\n## Figures\n\n| bench | figure | value | goal | |\n|---|---|---:|---:|---|\n");
-        for Row { bench, what, value, unit, goal } in &self.0 {
+        text.push_str("\n## Figures\n\n| bench | figure | value | goal | | measured | processors |\n");
+        text.push_str("|---|---|---:|---:|---|---|---|\n");
+        for Row { bench, what, value, unit, goal, date, awake } in &self.0 {
             let (bound, verdict) = goal.map(|goal| (goal.bound(), goal.verdict(*value))).unwrap_or_default();
-            let _ = writeln!(text, "| {bench} | {what} | {} {unit} | {bound} | {verdict} |", number(*value));
+            let _ = write!(text, "| {bench} | {what} | {} {unit} | {bound} | {verdict} ", number(*value));
+            let _ = writeln!(text, "| {date} | {} |", if *awake { "awake" } else { "slept" });
         }
         text + REPEAT
     }
 }
 
 /// How and when the figures were measured.
+#[derive(Debug, Clone)]
 pub(crate) struct Setting {
     pub(crate) machine: Machine,
     /// Whether processors were kept awake.
@@ -154,7 +203,7 @@ As root, on a machine with nothing else to do:
 
 ```sh
 cargo xtask bench                      # everything, and writes this file
-cargo xtask bench overhead accuracy    # some
+cargo xtask bench overhead accuracy --markdown BENCHMARKS.md    # some; the figures of the others stay
 cargo xtask bench --short              # shows that everything works, as `cargo xtask test` does
 cargo xtask bench --help               # names and options
 ```
@@ -207,11 +256,21 @@ mod tests {
         let machine =
             Machine { cpu: "a CPU".into(), cpus: 2, memory: "4.0 GiB".into(), kernel: "6.1".into() };
         let (date, command) = ("2030-01-01".to_owned(), "cargo xtask bench".to_owned());
-        let text = report.markdown(&Setting { machine, awake: true, date, short: false, command });
+        let setting = Setting { machine, awake: true, date, short: false, command };
+        report.stamp(&setting);
+        let mut earlier = Report::default();
+        earlier.add("a", "earlier", 2.0, "s");
+        earlier.add("b", "of another time", 3.0, "ms");
+        let before = Setting { awake: false, date: "2029-01-01".to_owned(), ..setting.clone() };
+        earlier.stamp(&before);
+        report.keep(&earlier.json(&before).unwrap(), &setting, &["a", "b"]).unwrap();
+        let text = report.markdown(&setting);
+        assert!(!text.contains("another time"), "{text}");
         for line in [
             "| processor | a CPU |",
-            "| b | plain | 1.00 ms |  |  |",
-            "| b | large | 5.00 % | ≤ 4.00 | MISSED |",
+            "| a | earlier | 2.00 s |  |  | 2029-01-01 | slept |",
+            "| b | plain | 1.00 ms |  |  | 2030-01-01 | awake |",
+            "| b | large | 5.00 % | ≤ 4.00 | MISSED | 2030-01-01 | awake |",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} isn't in {text}");
         }
