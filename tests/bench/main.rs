@@ -105,10 +105,10 @@ fn main() -> Result<()> {
     let json = if args.short { "target/bench-short.json" } else { "target/bench.json" };
     let json = args.json.unwrap_or_else(|| workspace.join(json));
     report.stamp(&setting);
-    if let Some(earlier) = fs::read_to_string(&json).ok().filter(|_| !args.short) {
-        if let Err(error) = report.keep(&earlier, &setting, &NAMES.map(|(name, _)| name)) {
-            eprintln!("figures of earlier runs are left out, {} is no report: {error:#}", json.display());
-        }
+    if let Some(earlier) = fs::read_to_string(&json).ok().filter(|_| !args.short)
+        && let Err(error) = report.keep(&earlier, &setting, &NAMES.map(|(name, _)| name))
+    {
+        eprintln!("figures of earlier runs are left out, {} is no report: {error:#}", json.display());
     }
     write(&json, &report.json(&setting)?)?;
     let complete = args.names.is_empty() && !args.short && failed.is_empty();
