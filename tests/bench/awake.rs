@@ -1,8 +1,7 @@
 //! Processors that don't fall asleep while something is measured.
 //!
-//! A machine with nothing to do lets its processors sleep, most of all a virtual one, and work that comes in bursts finds
-//! them slow each time: by a factor of two where this was written. That is the machine's saving of power, and no figure
-//! of the observer's.
+//! A machine with nothing to do lets its processors sleep, most of all a virtual one, and work that comes in bursts may find
+//! them slow each time. That is the machine's saving of power, and no figure of the observer's.
 
 use anyhow::{Result, ensure};
 use nix::libc;

@@ -209,7 +209,7 @@ cargo xtask bench --help               # names and options
 ```
 
 Sides that are compared alternate within one run, on one machine. A thread of the lowest priority keeps each processor
-awake: one that slept, most of all a virtual one, does a short burst of work at half its speed (`--let-sleep` shows that).
+awake, because one that slept, most of all a virtual one, may begin each burst of work slowly (`--let-sleep` leaves that out).
 
 `faults` waits for the kernel nearly all the time, which removes one breakpoint of the machine at a time: ten thousand cycles
 in each version of Go take a night; `--fault-minutes` ends it earlier, and its figure says how far it came. The same figures
