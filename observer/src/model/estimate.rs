@@ -23,7 +23,7 @@ const LEAST: u64 = 1000;
 /// In a window the target's own count must agree with the probes' up to this factor to be believed.
 const AGREES: f64 = 2.0;
 /// The target's own number is only believed so far: it comes from its memory.
-const MOST_OFF: f64 = 1000.0;
+pub(super) const MOST_OFF: f64 = 1000.0;
 
 /// One reading of a target.
 #[derive(Debug, Clone, Copy)]

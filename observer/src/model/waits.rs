@@ -8,6 +8,7 @@ use observer_ebpf::abi;
 
 use rustc_hash::FxHashMap;
 
+use super::estimate::MOST_OFF;
 use super::history::CallsiteLabel;
 use super::on_cpu;
 use super::view::{ReasonWaitsView, WaitsView};
@@ -199,6 +200,8 @@ struct Sample {
     parks: FxHashMap<CallsiteKey, f64>,
     /// How often goroutines ran meanwhile, by the target's own count.
     runs: f64,
+    /// How long it measured, seconds.
+    seconds: f64,
 }
 
 /// Makes increments of what the probes measured in one target.
@@ -321,13 +324,16 @@ impl WaitMeter {
         if whole {
             return self.new_scaled(waits, parked, 1.0);
         }
+        let (elapsed, seconds) = (elapsed.as_secs_f64(), measured.as_secs_f64());
+        let by_time = (elapsed / seconds).max(1.0);
         let new_parks: u64 = self.new_parks(parked).map(|(_, parks)| parks).sum();
         if let Some((factor, runs)) = self.factor_by_runs(mark, new_parks) {
             let (waits_seen, parks_seen) = self.new_scaled(waits, parked, 1.0);
-            self.sample = Some(Sample { waits: waits_seen, parks: parks_seen, runs });
-            return self.new_scaled(waits, parked, factor.max(1.0));
+            self.sample = Some(Sample { waits: waits_seen, parks: parks_seen, runs, seconds });
+            // Whatever a target claims stays within bounds.
+            return self.new_scaled(waits, parked, factor.clamp(1.0, by_time * MOST_OFF));
         }
-        match self.gap_filled_by_sample(mark) {
+        match self.gap_filled_by_sample(mark, elapsed) {
             Some(filled) => {
                 let (mut waits_all, mut parks_all) = self.new_scaled(waits, parked, 1.0);
                 add(&mut waits_all, &filled.waits);
@@ -336,7 +342,7 @@ impl WaitMeter {
                 }
                 (waits_all, parks_all)
             }
-            None => self.new_scaled(waits, parked, (elapsed.as_secs_f64() / measured.as_secs_f64()).max(1.0)),
+            None => self.new_scaled(waits, parked, by_time),
         }
     }
 
@@ -369,16 +375,17 @@ impl WaitMeter {
 
     /// A gap in which much happened, though the window behind it saw next to nothing: the work has ended. What the
     /// last window saw of it stands for the rest, once.
-    fn gap_filled_by_sample(&mut self, mark: Option<Mark>) -> Option<Sample> {
+    fn gap_filled_by_sample(&mut self, mark: Option<Mark>, elapsed: f64) -> Option<Sample> {
         let (opened, before) = (self.opened?, self.runs?);
         mark?.runs.checked_sub(opened.runs).filter(|runs| *runs < LEAST_RUNS)?;
         let gap = opened.runs.checked_sub(before).filter(|runs| *runs >= LEAST_RUNS)? as f64;
         let sample = self.sample.take()?;
-        let factor = gap / sample.runs;
+        let factor = (gap / sample.runs).min(elapsed / sample.seconds * MOST_OFF);
         Some(Sample {
             waits: sample.waits.iter().map(|(reason, wait)| (*reason, wait.times(factor))).collect(),
             parks: sample.parks.iter().map(|(key, parks)| (*key, parks * factor)).collect(),
             runs: gap,
+            seconds: sample.seconds,
         })
     }
 

@@ -128,3 +128,18 @@ fn a_slowed_program_is_scaled_by_its_own_count() {
     // Little was done since: too little to conclude from.
     assert_eq!(window(40, (115_350, 115_350), (3380, 3380)), Some(600.0));
 }
+
+/// A target that claims to have run more often than anything can doesn't make its counters explode.
+#[test]
+fn claims_are_bounded() {
+    let (now, key) = (Instant::now(), CallsiteKey { gopc: 1, entry: 2 });
+    let parked = |parks| Parked::from_iter([(key, parks)]);
+    let mut meter = WaitMeter::new(now);
+    let mut window = |at: u32, (opened, ended): (u64, u64), parks: u64| {
+        meter.open(Some((opened, parks - 100)));
+        meter.end(Some((ended, parks)));
+        meter.close(now + at * SECOND, &self::window(100, &[]), &parked(parks)).parks[&key]
+    };
+    assert_eq!(window(10, (1000, 1200), 100), 1000.0);
+    assert_eq!(window(20, (u64::MAX - 200, u64::MAX), 200), 1000.0 * MOST_OFF);
+}
