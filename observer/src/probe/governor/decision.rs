@@ -19,7 +19,7 @@ pub enum Decision {
     },
     /// It cost so much that it will be away for long.
     Off {
-        /// When it is tried again.
+        /// When it is tried again; [`Duration::MAX`] if never.
         again: Duration,
     },
 }
@@ -48,6 +48,7 @@ impl Display for Decision {
             Self::Windows { length, period } => {
                 write!(f, "on for {} ms every {:.1} s", length.as_millis(), period.as_secs_f64())
             }
+            Self::Off { again: Duration::MAX } => f.write_str("off"),
             Self::Off { again } => write!(f, "off for {:.0} s", again.as_secs_f64()),
         }
     }

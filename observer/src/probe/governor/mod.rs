@@ -39,8 +39,8 @@ const MAX_LEAVING: usize = 2;
 /// From the begin of one window on waits to that of the next, of whatever target: each costs the observer itself some
 /// CPU time, and with many targets they would come one after the other.
 const WAITS_SPACING: Duration = Duration::from_secs(3);
-/// The part of a target's budget that waits are watched with when goroutines' starts and ends need all of it.
-const LEAST_FOR_WAITS: f64 = 0.2;
+/// The part of a target's budget that a group gets even when the other could use all of it.
+const LEAST_OF_TARGET: f64 = 0.2;
 
 /// What probes may cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -266,14 +266,14 @@ impl Governor {
     }
 }
 
-/// Shares a target's budget between its groups: starts and ends of goroutines come first, but never take all.
+/// Shares a target's budget between its groups: starts and ends of goroutines come first, but neither takes all. A
+/// group without a share would have to leave at its first hit.
 fn within_target(groups: &BTreeMap<Group, f64>, rate: f64) -> Vec<(Group, f64)> {
     if rate.is_infinite() || groups.len() < 2 {
         return groups.keys().map(|group| (*group, rate)).collect();
     }
     let wants = |group| groups.get(&group).copied().unwrap_or(0.0) * share::ROOM;
-    let waits = (rate - wants(Group::Lifecycle))
-        .max(rate * LEAST_FOR_WAITS)
-        .min(wants(Group::Waits).max(rate * LEAST_FOR_WAITS));
+    let least = rate * LEAST_OF_TARGET;
+    let waits = (rate - wants(Group::Lifecycle)).min(wants(Group::Waits)).clamp(least, rate - least);
     vec![(Group::Lifecycle, rate - waits), (Group::Waits, waits)]
 }

@@ -125,6 +125,23 @@ fn the_nodes_budget_is_shared() {
     }
 }
 
+/// A target that starts a few goroutines after it did nothing for long keeps its probes, however long its first window
+/// on waits has to wait for a busy neighbour's to be paid.
+#[test]
+fn a_silent_target_keeps_its_probes() {
+    let mut machine = Machine::new(budgets(0.05), 19);
+    let silent = vec![(0.0, 0.0), (1.0, 15.0), (2.0, 0.0)];
+    for (slot, load) in [(0, steady(2e6)), (1, silent)] {
+        machine.admit(slot, Group::Lifecycle, load.clone());
+        machine.admit(slot, Group::Waits, load);
+    }
+    let stories = machine.run(300.0);
+    let silent = &stories[&(1, Group::Lifecycle)];
+    assert!(silent.coverage() > 0.999, "{}", silent.coverage());
+    let heavy = &stories[&(0, Group::Lifecycle)];
+    assert!(heavy.coverage() < 0.2, "the neighbour is not busy: {}", heavy.coverage());
+}
+
 /// With and without a load, waits are watched in short windows, one target after the other, and starts and
 /// ends of goroutines are watched in spite of them.
 #[test]
