@@ -250,17 +250,17 @@ impl WaitMeter {
         self.ended = mark.map(|(runs, parks)| Mark { runs, parks });
     }
 
-    /// A window that goes on.
+    /// A window that goes on; `mark` is that of now.
     pub fn read(
         &mut self,
         now: Instant,
         waits: &TargetWaits,
         parked: &Parked,
-        runs: Option<u64>,
+        mark: Option<(u64, u64)>,
     ) -> WaitIncrement {
         let goes_on = !self.before.on.complete.is_zero();
         // Between its end and its removal a window counts less and less.
-        let mark = self.ended.or_else(|| Some(Mark { runs: runs?, parks: parked.values().sum() }));
+        let mark = self.ended.or_else(|| mark.map(|(runs, parks)| Mark { runs, parks }));
         let increment = self.increment(now, waits, parked, (goes_on, mark));
         self.before = waits.clone();
         increment

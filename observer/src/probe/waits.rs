@@ -58,6 +58,9 @@ impl WaitMaps {
     pub(super) fn read(&self, on: &FxHashMap<u64, OnTime>) -> Result<Waits, ProbeError> {
         let nothing = |on: &OnTime| TargetWaits { on: *on, ..TargetWaits::default() };
         let mut waits: Waits = on.iter().map(|(slot, on)| (*slot, nothing(on))).collect();
+        if waits.is_empty() {
+            return Ok(waits);
+        }
         let now = monotonic_ns();
         self.for_each_wait(|key, counts| {
             if let Some(target) = waits.get_mut(&key.slot) {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use observer_ebpf::abi::Group;
+use observer_ebpf::abi::{Group, Probe};
 
 use super::attacher::{self, Job};
 use super::commands::{LastCounts, Message, Readings, TargetReading, Wanted};
@@ -20,6 +20,8 @@ use crate::probe::{self, Probes, TargetCounts};
 
 /// After what pause putting probes into a target is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Hits are charged so long after they happened at the latest.
+const LATEST: Duration = Duration::from_secs(5);
 /// Costs until they are measured: more than on most machines.
 const GUESS: Costs = Costs {
     hit_alone: Duration::from_micros(1),
@@ -42,7 +44,7 @@ pub(super) fn run(probes: Arc<Probes>, budgets: Budgets, outbox: Sender<Message>
         jobs,
         outbox,
         removers: Vec::new(),
-        waits_hits: 0,
+        charged: Charged { at: Instant::now(), hits: 0, on_waits: 0 },
         worker: Worker::new(),
         next: Instant::now(),
     };
@@ -55,6 +57,14 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<
     started.inspect_err(|error| tracing::error!(%error, "can't start a thread")).ok()
 }
 
+/// How often probes had run when hits were charged last, in all targets together.
+struct Charged {
+    at: Instant,
+    hits: u64,
+    /// Those on waits.
+    on_waits: u64,
+}
+
 struct Thread {
     governor: Governor,
     targets: BTreeMap<u64, Watched>,
@@ -63,8 +73,7 @@ struct Thread {
     outbox: Sender<Message>,
     /// Each waits for the kernel to give up the probes of one group.
     removers: Vec<JoinHandle<()>>,
-    /// Hits of the probes on waits up to now, in all targets together.
-    waits_hits: u64,
+    charged: Charged,
     /// Reads targets' memory, which may not answer.
     worker: Worker,
     next: Instant,
@@ -122,25 +131,19 @@ impl Thread {
     }
 
     fn attached(&mut self, slot: u64, group: Group, result: Result<(), probe::ProbeError>) {
-        let (at, counts) = (Instant::now(), self.counts());
         let Some(target) = self.targets.get_mut(&slot) else {
             // It was released meanwhile.
             return self.remove(slot, group);
         };
+        let at = Instant::now();
         match result {
             Ok(()) => {
                 target.attached(group);
                 self.governor.entered(slot, group, at);
-                if group == Group::Lifecycle {
-                    let own = target.own_count(&mut self.worker);
-                    let counts = counts.get(&slot).map(by_callsite).unwrap_or_default();
-                    target.estimate.open(Reading { at, counts: &counts, own });
+                match group {
+                    Group::Lifecycle => self.open(slot),
+                    Group::Waits => self.open_waits(slot),
                 }
-                if group == Group::Waits {
-                    let probes = &self.probes;
-                    target.open_waits(&mut self.worker, || counts_of(probes, slot));
-                }
-                self.charge(&counts, at);
                 self.next = self.next.min(at + self.governor.next_step(at));
             }
             Err(error) => match target.failed(group, &error) {
@@ -177,15 +180,17 @@ impl Thread {
 
     /// Charges what happened since the last step, and does what follows.
     fn step(&mut self) {
-        let counts = self.counts();
+        if self.is_charge_due() {
+            let counts = self.counts();
+            self.charge(&counts, Instant::now());
+        }
         let now = Instant::now();
-        self.charge(&counts, now);
         for action in self.governor.step(now) {
             match action {
                 Action::Attach { slot, group } => self.attach(slot, group),
                 Action::Detach { slot, group } => {
                     match group {
-                        Group::Lifecycle => self.close(slot, counts.get(&slot), now),
+                        Group::Lifecycle => self.close(slot),
                         Group::Waits => self.end_waits(slot),
                     }
                     self.remove(slot, group);
@@ -196,12 +201,18 @@ impl Thread {
         self.next = now + self.governor.next_step(now);
     }
 
+    /// Whether so much happened that it matters whose it was. To find that out the kernel goes through its whole map,
+    /// while how often probes ran in all is a few numbers: most of the time they hardly do.
+    fn is_charge_due(&self) -> bool {
+        let Some((all, _)) = self.hits() else { return true };
+        let (new, elapsed) = (all.saturating_sub(self.charged.hits), self.charged.at.elapsed());
+        new > 0 && (elapsed >= LATEST || !self.governor.is_trifle(new, elapsed))
+    }
+
     /// Charges the hits since the last time to those who had them.
     fn charge(&mut self, counts: &probe::Counts, now: Instant) {
-        let new = self.new_waits_hits();
-        let mut watched = self.targets.iter().filter(|(_, target)| target.waits_are_watched());
-        // Only without a budget there are several at a time.
-        let only = watched.next().map(|(slot, _)| *slot).filter(|_| watched.next().is_none());
+        let new = self.note_hits(now);
+        let only = self.alone_in_waits();
         for (slot, target) in &mut self.targets {
             let waits = if only == Some(*slot) { Some(new) } else { None };
             let hits = target.new_hits(counts.get(slot), waits);
@@ -215,26 +226,56 @@ impl Thread {
 
     /// Hits of the probes on waits since this was asked last. The kernel counts them for all targets together: what
     /// runs without having parked leaves no other trace.
-    fn new_waits_hits(&mut self) -> u64 {
-        let Ok(hits) = self.probes.hits() else { return 0 };
-        let of_waits = hits.into_iter().filter(|(probe, _)| probe.group() == Group::Waits);
-        let total = of_waits.map(|(_, hits)| hits).sum();
-        total - std::mem::replace(&mut self.waits_hits, total).min(total)
+    fn note_hits(&mut self, now: Instant) -> u64 {
+        let Some((hits, on_waits)) = self.hits() else { return 0 };
+        let before = std::mem::replace(&mut self.charged, Charged { at: now, hits, on_waits });
+        on_waits.saturating_sub(before.on_waits)
+    }
+
+    /// How often probes ran in all, and those on waits.
+    fn hits(&self) -> Option<(u64, u64)> {
+        let hits = self.probes.hits().ok()?;
+        let on_waits = hits.iter().filter(|(probe, _)| probe.group() == Group::Waits);
+        Some((hits.iter().map(|(_, hits)| hits).sum(), on_waits.map(|(_, hits)| hits).sum()))
+    }
+
+    /// From now on goroutines' starts and ends are all counted in a target.
+    fn open(&mut self, slot: u64) {
+        let (at, raw) = self.counts_of(slot);
+        let Some(target) = self.targets.get_mut(&slot) else { return };
+        let own = target.own_count(&mut self.worker);
+        target.estimate.open(Reading { at, counts: &by_callsite(&raw), own });
     }
 
     /// From now on probes are missing in a target.
-    fn close(&mut self, slot: u64, raw: Option<&TargetCounts>, at: Instant) {
+    fn close(&mut self, slot: u64) {
+        let (at, raw) = self.counts_of(slot);
         let Some(target) = self.targets.get_mut(&slot) else { return };
-        let counts = raw.map(by_callsite).unwrap_or_default();
+        let counts = by_callsite(&raw);
         let own = target.own_count(&mut self.worker);
         target.estimate.close(Reading { at, counts: &counts, own });
     }
 
+    /// From now on all probes on waits are in a target.
+    fn open_waits(&mut self, slot: u64) {
+        let alone = self.alone_in_waits() == Some(slot);
+        if let Some(target) = self.targets.get_mut(&slot) {
+            target.open_waits(&mut self.worker, || parks(&self.probes).filter(|_| alone));
+        }
+    }
+
     /// From now on probes on waits go out of a target.
     fn end_waits(&mut self, slot: u64) {
+        let alone = self.alone_in_waits() == Some(slot);
         if let Some(target) = self.targets.get_mut(&slot) {
-            target.end_waits(&mut self.worker, || counts_of(&self.probes, slot));
+            target.end_waits(&mut self.worker, || parks(&self.probes).filter(|_| alone));
         }
+    }
+
+    /// The target whose waits are watched, if it is the only one: without a budget there are several at a time.
+    fn alone_in_waits(&self) -> Option<u64> {
+        let mut watched = self.targets.iter().filter(|(_, target)| target.waits_are_watched());
+        watched.next().map(|(slot, _)| *slot).filter(|_| watched.next().is_none())
     }
 
     fn attach(&mut self, slot: u64, group: Group) {
@@ -284,14 +325,17 @@ impl Thread {
     fn read(&mut self) -> Readings {
         let Ok(counts) = self.probes.counts() else { return Readings::default() };
         let (at, none) = (Instant::now(), TargetCounts::default());
+        self.charge(&counts, at);
         let mut readings = Readings {
             samples: counts.iter().map(|(slot, counts)| (*slot, samples(counts))).collect(),
             ..Readings::default()
         };
         let waits = self.probes.waits().unwrap_or_default();
+        let alone = self.alone_in_waits();
         for (slot, target) in &mut self.targets {
             if let Some(waits) = waits.get(slot) {
-                target.read_waits(at, waits, counts.get(slot).unwrap_or(&none), &mut self.worker);
+                let parks = || parks(&self.probes).filter(|_| alone == Some(*slot));
+                target.read_waits(at, waits, counts.get(slot).unwrap_or(&none), &mut self.worker, parks);
             }
             let raw = by_callsite(counts.get(slot).unwrap_or(&none));
             let own = target.estimate.is_gap().then(|| target.own_count(&mut self.worker)).flatten();
@@ -338,7 +382,7 @@ impl Thread {
 
     /// What the kernel has counted of one target, and when.
     fn counts_of(&self, slot: u64) -> (Instant, TargetCounts) {
-        let counts = counts_of(&self.probes, slot);
+        let counts = self.counts().remove(&slot).unwrap_or_default();
         (Instant::now(), counts)
     }
 
@@ -361,10 +405,11 @@ impl Thread {
     }
 }
 
-/// What the kernel has counted of one target.
-fn counts_of(probes: &Probes, slot: u64) -> TargetCounts {
-    let counts = probes.counts().ok().and_then(|mut counts| counts.remove(&slot));
-    counts.unwrap_or_default()
+/// How often goroutines have parked, in all targets together: a look at one target's counts would take so long that
+/// much happens meanwhile.
+fn parks(probes: &Probes) -> Option<u64> {
+    let hits = probes.hits().ok()?;
+    hits.into_iter().find(|(probe, _)| *probe == Probe::Park).map(|(_, hits)| hits)
 }
 
 fn group_view(governor: &Governor, target: &Watched, group: Group, now: Instant) -> Option<GroupView> {

@@ -86,25 +86,24 @@ impl Watched {
         }
     }
 
-    /// A window on waits begins.
-    pub(super) fn open_waits(&mut self, worker: &mut Worker, counts: impl Fn() -> TargetCounts) {
-        let mark = self.mark(worker, counts);
+    /// A window on waits begins. `parks` tells how often goroutines have parked so far, where that is known.
+    pub(super) fn open_waits(&mut self, worker: &mut Worker, parks: impl Fn() -> Option<u64>) {
+        let mark = self.mark(worker, parks);
         self.meter.open(mark);
     }
 
     /// A window on waits is about to be closed: from now on its probes go, one after the other.
-    pub(super) fn end_waits(&mut self, worker: &mut Worker, counts: impl Fn() -> TargetCounts) {
-        let mark = self.mark(worker, counts);
+    pub(super) fn end_waits(&mut self, worker: &mut Worker, parks: impl Fn() -> Option<u64>) {
+        let mark = self.mark(worker, parks);
         self.meter.end(mark);
     }
 
     /// Runs and parks at one time. Windows may be so short that a thread's delay is a part of them: what the kernel had
     /// counted when the target's count was read lies between what it had before and what it had after.
-    fn mark(&mut self, worker: &mut Worker, counts: impl Fn() -> TargetCounts) -> Option<(u64, u64)> {
-        let parks = || (Instant::now(), parked(&counts()).values().sum::<u64>());
-        let (begin, before) = parks();
+    fn mark(&mut self, worker: &mut Worker, parks: impl Fn() -> Option<u64>) -> Option<(u64, u64)> {
+        let (begin, before) = (Instant::now(), parks()?);
         let (read, runs) = self.own_runs(worker)?;
-        let (end, after) = parks();
+        let (end, after) = (Instant::now(), parks()?);
         let part = (read - begin).as_secs_f64() / (end - begin).as_secs_f64().max(f64::MIN_POSITIVE);
         Some((runs, before + (after.saturating_sub(before) as f64 * part.min(1.0)) as u64))
     }
@@ -116,9 +115,10 @@ impl Watched {
         waits: &TargetWaits,
         counts: &TargetCounts,
         worker: &mut Worker,
+        parks: impl Fn() -> Option<u64>,
     ) {
-        let runs = self.own_runs(worker).map(|(_, runs)| runs);
-        let increment = self.meter.read(at, waits, &parked(counts), runs);
+        let mark = self.mark(worker, parks);
+        let increment = self.meter.read(at, waits, &parked(counts), mark);
         self.keep(increment);
     }
 

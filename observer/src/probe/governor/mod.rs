@@ -39,6 +39,8 @@ const MAX_LEAVING: usize = 2;
 /// From the begin of one window on waits to that of the next, of whatever target: each costs the observer itself some
 /// CPU time, and with many targets they would come one after the other.
 const WAITS_SPACING: Duration = Duration::from_secs(3);
+/// Such a part of a target's budget is nothing to act upon.
+const TRIFLE: f64 = 0.05;
 /// The part of a target's budget that a group gets even when the other could use all of it.
 const LEAST_OF_TARGET: f64 = 0.2;
 
@@ -147,6 +149,13 @@ impl Governor {
         let cost = hits as f64 * self.costs.hit(busy);
         self.node.take(cost);
         self.with(slot, group, |account| account.charge(cost));
+    }
+
+    /// Whether so many hits in so long can be charged later: even in a single target they are next to nothing.
+    #[must_use]
+    pub fn is_trifle(&self, hits: u64, elapsed: Duration) -> bool {
+        let budget = self.budgets.target.rate().min(self.budgets.node.rate());
+        hits as f64 * self.costs.hit(f64::INFINITY) <= TRIFLE * budget * elapsed.as_secs_f64()
     }
 
     /// What is to be done now.
