@@ -20,6 +20,10 @@ use crate::snapshot::census::CallsiteKey;
 const LEAST_PROBABILITY: f64 = 0.25;
 /// Of fewer runs in a window nothing is concluded.
 const LEAST_RUNS: u64 = 100;
+/// What a window saw goes on as long as goroutines run as often as before it, up to this factor.
+const ALIKE: f64 = 2.0;
+/// In less time nothing is concluded from how often goroutines ran.
+const LEAST_TIME: f64 = 0.1;
 /// What is said of the recent past reaches back so far.
 const RECENT: Duration = Duration::from_secs(60);
 
@@ -193,7 +197,8 @@ struct Mark {
     parks: u64,
 }
 
-/// What a window saw, by which gaps are filled that the window behind them can't speak for.
+/// What a window saw, by which gaps are filled: at once where the target does as much as before the window, and
+/// otherwise where the window behind them can't speak for them.
 #[derive(Debug)]
 struct Sample {
     waits: Waits<u8>,
@@ -202,6 +207,45 @@ struct Sample {
     runs: f64,
     /// How long it measured, seconds.
     seconds: f64,
+    /// Waits longer than this could not be measured.
+    longest: Duration,
+    /// Runs per second before the window; none when the target has done something else since.
+    rate: Option<f64>,
+}
+
+/// Waits by reason, and parks by callsite.
+type Seen = (Waits<u8>, FxHashMap<CallsiteKey, f64>);
+
+impl Sample {
+    /// What so many runs in so much time stand for, if they did what the window saw.
+    fn times(&self, runs: f64, elapsed: Duration) -> Seen {
+        // Whatever a target claims stays within bounds.
+        let factor = (runs / self.runs).min(elapsed.as_secs_f64() / self.seconds * MOST_OFF);
+        let waits = self.waits.iter().map(|(reason, wait)| (*reason, wait.times(factor)));
+        (waits.collect(), self.parks.iter().map(|(key, parks)| (*key, parks * factor)).collect())
+    }
+}
+
+/// How often goroutines run while no probe slows them down, by the target's own count.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<(Instant, u64)>,
+    /// Runs per second.
+    rate: Option<f64>,
+}
+
+impl Pace {
+    fn note(&mut self, now: Instant, runs: u64) {
+        let Some((at, before)) = self.last else {
+            self.last = Some((now, runs));
+            return;
+        };
+        let seconds = now.saturating_duration_since(at).as_secs_f64();
+        if seconds >= LEAST_TIME {
+            self.rate = runs.checked_sub(before).map(|runs| runs as f64 / seconds);
+            self.last = Some((now, runs));
+        }
+    }
 }
 
 /// Makes increments of what the probes measured in one target.
@@ -213,8 +257,9 @@ pub struct WaitMeter {
     before: TargetWaits,
     /// Parks that are in an increment.
     parked: Parked,
-    /// Runs that are in an increment.
+    /// Runs that are in an increment, or were before the first.
     runs: Option<u64>,
+    pace: Pace,
     /// When the window that is open began, and ended.
     opened: Option<Mark>,
     ended: Option<Mark>,
@@ -233,6 +278,7 @@ impl WaitMeter {
             before: TargetWaits::default(),
             parked: Parked::default(),
             runs: None,
+            pace: Pace::default(),
             opened: None,
             ended: None,
             sample: None,
@@ -240,9 +286,33 @@ impl WaitMeter {
         }
     }
 
+    /// Time passes without a window; `runs`: how often goroutines have run, by the target's own count. What the last
+    /// window saw goes on as long as the target does as much as before it; anything else is for the next one to tell.
+    pub fn pass(&mut self, now: Instant, runs: u64) -> WaitIncrement {
+        self.pace.note(now, runs);
+        let before = *self.runs.get_or_insert(runs);
+        let elapsed = now.saturating_duration_since(self.accounted);
+        let Some(sample) = &mut self.sample else { return WaitIncrement::default() };
+        let alike = |(then, rate): (f64, f64)| (then / ALIKE..=then * ALIKE).contains(&rate);
+        sample.rate = sample.rate.filter(|then| self.pace.rate.is_none_or(|rate| alike((*then, rate))));
+        let new = runs.checked_sub(before).filter(|runs| *runs >= LEAST_RUNS);
+        let (Some(new), Some(_), Some(_)) = (new, sample.rate, self.pace.rate) else {
+            return WaitIncrement::default();
+        };
+        let filled = sample.times(new as f64, elapsed);
+        let longest = sample.longest;
+        (self.accounted, self.runs) = (now, Some(runs));
+        self.note(now, (elapsed, Duration::ZERO));
+        let (waits, parks) = filled;
+        WaitIncrement { waits, parks, elapsed, measured: Duration::ZERO, longest }
+    }
+
     /// A window begins. `mark`: how often goroutines have run, by the target's own count, and parked.
-    pub fn open(&mut self, mark: Option<(u64, u64)>) {
+    pub fn open(&mut self, now: Instant, mark: Option<(u64, u64)>) {
         self.opened = mark.map(|(runs, parks)| Mark { runs, parks });
+        if let Some((runs, _)) = mark {
+            self.pace.note(now, runs);
+        }
     }
 
     /// A window ends: from now on probes are removed.
@@ -271,6 +341,8 @@ impl WaitMeter {
         let ended = self.ended.take();
         let increment = self.increment(now, waits, parked, (false, ended));
         (self.before, self.opened) = (TargetWaits::default(), None);
+        // Watched, it ran slower.
+        self.pace = Pace { last: ended.map(|mark| (now, mark.runs)), rate: None };
         increment
     }
 
@@ -302,14 +374,19 @@ impl WaitMeter {
             return WaitIncrement::default();
         }
         self.accounted = now;
-        self.recent.push_back((now, elapsed, measured));
-        while self.recent.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > RECENT) {
-            self.recent.pop_front();
-        }
+        self.note(now, (elapsed, measured));
         (increment.waits, increment.parks) = self.estimate(waits, parked, (whole, mark), (elapsed, measured));
         self.runs = mark.map(|mark| mark.runs);
         self.parked.clone_from(parked);
         increment
+    }
+
+    /// Remembers how much of a stretch of time was measured.
+    fn note(&mut self, now: Instant, (elapsed, measured): (Duration, Duration)) {
+        self.recent.push_back((now, elapsed, measured));
+        while self.recent.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > RECENT) {
+            self.recent.pop_front();
+        }
     }
 
     /// What happened since the increment before, by reason and by callsite.
@@ -319,25 +396,26 @@ impl WaitMeter {
         parked: &Parked,
         (whole, mark): (bool, Option<Mark>),
         (elapsed, measured): (Duration, Duration),
-    ) -> (Waits<u8>, FxHashMap<CallsiteKey, f64>) {
+    ) -> Seen {
         // Two clocks are never read at the same time: what is whole stays a whole number.
         if whole {
             return self.new_scaled(waits, parked, 1.0);
         }
-        let (elapsed, seconds) = (elapsed.as_secs_f64(), measured.as_secs_f64());
-        let by_time = (elapsed / seconds).max(1.0);
+        let seconds = measured.as_secs_f64();
+        let by_time = (elapsed.as_secs_f64() / seconds).max(1.0);
         let new_parks: u64 = self.new_parks(parked).map(|(_, parks)| parks).sum();
         if let Some((factor, runs)) = self.factor_by_runs(mark, new_parks) {
             let (waits_seen, parks_seen) = self.new_scaled(waits, parked, 1.0);
-            self.sample = Some(Sample { waits: waits_seen, parks: parks_seen, runs, seconds });
+            let (longest, rate) = (waits.on.complete, self.pace.rate);
+            self.sample = Some(Sample { waits: waits_seen, parks: parks_seen, runs, seconds, longest, rate });
             // Whatever a target claims stays within bounds.
             return self.new_scaled(waits, parked, factor.clamp(1.0, by_time * MOST_OFF));
         }
         match self.gap_filled_by_sample(mark, elapsed) {
-            Some(filled) => {
+            Some((waits_filled, parks_filled)) => {
                 let (mut waits_all, mut parks_all) = self.new_scaled(waits, parked, 1.0);
-                add(&mut waits_all, &filled.waits);
-                for (key, parks) in filled.parks {
+                add(&mut waits_all, &waits_filled);
+                for (key, parks) in parks_filled {
                     *parks_all.entry(key).or_default() += parks;
                 }
                 (waits_all, parks_all)
@@ -347,12 +425,7 @@ impl WaitMeter {
     }
 
     /// What was counted anew, so many times.
-    fn new_scaled(
-        &self,
-        waits: &TargetWaits,
-        parked: &Parked,
-        factor: f64,
-    ) -> (Waits<u8>, FxHashMap<CallsiteKey, f64>) {
+    fn new_scaled(&self, waits: &TargetWaits, parked: &Parked, factor: f64) -> Seen {
         let by_reason = waits.reasons.iter().map(|(reason, seen)| {
             let before = self.before.reasons.get(reason).map(|before| before.counts).unwrap_or_default();
             (*reason, scaled(&seen.counts, &before, factor, waits.on))
@@ -375,18 +448,11 @@ impl WaitMeter {
 
     /// A gap in which much happened, though the window behind it saw next to nothing: the work has ended. What the
     /// last window saw of it stands for the rest, once.
-    fn gap_filled_by_sample(&mut self, mark: Option<Mark>, elapsed: f64) -> Option<Sample> {
+    fn gap_filled_by_sample(&mut self, mark: Option<Mark>, elapsed: Duration) -> Option<Seen> {
         let (opened, before) = (self.opened?, self.runs?);
         mark?.runs.checked_sub(opened.runs).filter(|runs| *runs < LEAST_RUNS)?;
-        let gap = opened.runs.checked_sub(before).filter(|runs| *runs >= LEAST_RUNS)? as f64;
-        let sample = self.sample.take()?;
-        let factor = (gap / sample.runs).min(elapsed / sample.seconds * MOST_OFF);
-        Some(Sample {
-            waits: sample.waits.iter().map(|(reason, wait)| (*reason, wait.times(factor))).collect(),
-            parks: sample.parks.iter().map(|(key, parks)| (*key, parks * factor)).collect(),
-            runs: gap,
-            seconds: sample.seconds,
-        })
+        let gap = opened.runs.checked_sub(before).filter(|runs| *runs >= LEAST_RUNS)?;
+        Some(self.sample.take()?.times(gap as f64, elapsed))
     }
 
     fn new_parks<'a>(&'a self, parked: &'a Parked) -> impl Iterator<Item = (CallsiteKey, u64)> + 'a {

@@ -111,7 +111,7 @@ fn a_slowed_program_is_scaled_by_its_own_count() {
     let parked = |parks| Parked::from_iter([(key, parks)]);
     let mut meter = WaitMeter::new(now);
     let mut window = |at: u32, (opened, ended): (u64, u64), (before, after): (u64, u64)| {
-        meter.open(Some((opened, before)));
+        meter.open(now + at * SECOND, Some((opened, before)));
         meter.end(Some((ended, after)));
         // Some are counted while the probes go.
         let window = self::window(after - before, &[]);
@@ -136,10 +136,44 @@ fn claims_are_bounded() {
     let parked = |parks| Parked::from_iter([(key, parks)]);
     let mut meter = WaitMeter::new(now);
     let mut window = |at: u32, (opened, ended): (u64, u64), parks: u64| {
-        meter.open(Some((opened, parks - 100)));
+        meter.open(now + at * SECOND, Some((opened, parks - 100)));
         meter.end(Some((ended, parks)));
         meter.close(now + at * SECOND, &self::window(100, &[]), &parked(parks)).parks[&key]
     };
     assert_eq!(window(10, (1000, 1200), 100), 1000.0);
     assert_eq!(window(20, (u64::MAX - 200, u64::MAX), 200), 1000.0 * MOST_OFF);
+}
+
+/// Between two windows what the last one saw is told as it goes on; when the target begins to do more, nothing is told
+/// until the next window has seen what.
+#[test]
+fn what_goes_on_is_told_at_once() {
+    let (start, key) = (Instant::now(), CallsiteKey { gopc: 1, entry: 2 });
+    let parked = |parks| Parked::from_iter([(key, parks)]);
+    let mut meter = WaitMeter::new(start);
+    let mut told = 0.0;
+    let mut tell = |increment: WaitIncrement| {
+        told += increment.parks.get(&key).copied().unwrap_or_default();
+        told
+    };
+    // 1000 runs a second, and eight parks for each.
+    assert_eq!(tell(meter.pass(start, 0)), 0.0);
+    assert_eq!(tell(meter.pass(start + 9 * SECOND, 9000)), 0.0, "nobody has looked yet");
+    meter.open(start + 10 * SECOND, Some((10_000, 0)));
+    meter.end(Some((10_200, 1600)));
+    assert_eq!(tell(meter.close(start + 11 * SECOND, &window(1600, &[]), &parked(1600))), 81_600.0);
+    assert_eq!(tell(meter.pass(start + 12 * SECOND, 11_200)), 89_600.0);
+    assert_eq!(tell(meter.pass(start + 13 * SECOND, 12_200)), 97_600.0);
+    assert_eq!(meter.coverage(start + 13 * SECOND), 1.0 / 13.0);
+    // Then ten times as many, of goroutines that park once for each that is counted.
+    for second in 14..20 {
+        let runs = 12_200 + u64::from(second - 13) * 10_000;
+        assert_eq!(tell(meter.pass(start + second * SECOND, runs)), 97_600.0, "{second}");
+    }
+    meter.open(start + 20 * SECOND, Some((82_200, 1600)));
+    meter.end(Some((84_200, 3600)));
+    assert_eq!(
+        tell(meter.close(start + 21 * SECOND, &window(2000, &[]), &parked(3600))),
+        97_600.0 + 72_000.0
+    );
 }

@@ -122,7 +122,8 @@ impl Thread {
 
     fn admit(&mut self, wanted: Wanted) {
         let (now, slot) = (Instant::now(), wanted.slot);
-        let target = Watched::new(wanted);
+        let mut target = Watched::new(wanted);
+        target.pass_waits(now, &mut self.worker);
         for group in target.groups() {
             self.governor.admit(slot, group, now);
         }
@@ -336,6 +337,8 @@ impl Thread {
             if let Some(waits) = waits.get(slot) {
                 let parks = || parks(&self.probes).filter(|_| alone == Some(*slot));
                 target.read_waits(at, waits, counts.get(slot).unwrap_or(&none), &mut self.worker, parks);
+            } else if !target.waits_are_watched() {
+                target.pass_waits(at, &mut self.worker);
             }
             let raw = by_callsite(counts.get(slot).unwrap_or(&none));
             let own = target.estimate.is_gap().then(|| target.own_count(&mut self.worker)).flatten();

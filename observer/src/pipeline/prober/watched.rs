@@ -86,10 +86,18 @@ impl Watched {
         }
     }
 
+    /// Time passes without a window on waits.
+    pub(super) fn pass_waits(&mut self, at: Instant, worker: &mut Worker) {
+        if let Some((_, runs)) = self.own_runs(worker) {
+            let increment = self.meter.pass(at, runs);
+            self.keep(increment);
+        }
+    }
+
     /// A window on waits begins. `parks` tells how often goroutines have parked so far, where that is known.
     pub(super) fn open_waits(&mut self, worker: &mut Worker, parks: impl Fn() -> Option<u64>) {
         let mark = self.mark(worker, parks);
-        self.meter.open(mark);
+        self.meter.open(Instant::now(), mark);
     }
 
     /// A window on waits is about to be closed: from now on its probes go, one after the other.
@@ -130,7 +138,7 @@ impl Watched {
 
     fn keep(&mut self, increment: WaitIncrement) {
         // Nobody reads them while the pipeline is busy.
-        if increment.measured > Duration::ZERO && self.waits.len() < MAX_INCREMENTS {
+        if increment.elapsed > Duration::ZERO && self.waits.len() < MAX_INCREMENTS {
             self.waits.push(increment);
         }
     }
