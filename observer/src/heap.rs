@@ -1,7 +1,7 @@
 //! The C library's heap.
 
 /// Blocks of this size and larger are given back to the kernel when they are freed, bytes.
-const LARGE: i32 = 128 * 1024;
+const LARGE: i32 = 512 * 1024;
 /// Bytes at the end of a heap that are kept: what each chunk of a profile takes anew need not be faulted in anew.
 const SPARE: i32 = 1024 * 1024;
 

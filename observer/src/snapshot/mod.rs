@@ -21,3 +21,4 @@ pub mod stacks;
 mod threads;
 mod unwind;
 pub mod wait_reasons;
+mod yielding;

@@ -114,7 +114,7 @@ pub struct Reader {
     pub(super) classes: Classes,
     pub(super) ages: Ages,
     /// One per thread of a pass.
-    pub(super) known: Vec<KnownStacks>,
+    pub(super) known: KnownStacks,
 }
 
 impl Reader {
@@ -137,7 +137,7 @@ impl Reader {
             reasons: None,
             classes: Classes::default(),
             ages: Ages::new(clock_ahead),
-            known: Vec::new(),
+            known: KnownStacks::new(),
         }
     }
 

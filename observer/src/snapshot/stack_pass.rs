@@ -10,7 +10,7 @@ use super::batch::Batch;
 use super::census::{Goroutine, Status};
 use super::descriptors::Slot;
 use super::fields::{Fields, Parsed, Standing};
-use super::known_stacks::{Key, KnownStacks};
+use super::known_stacks::{Key, Knowledge, KnownStacks};
 use super::marks::{Marker, Marks};
 use super::memory::{Fault, MAX_RANGES, Memory};
 use super::reader::{Classes, Reader, classify};
@@ -34,7 +34,7 @@ pub(super) struct Pass<'a> {
     reader: &'a Reader,
     pub(super) memory: &'a dyn Memory,
     reasons: &'a WaitReasons,
-    known: &'a mut KnownStacks,
+    known: Knowledge<'a>,
     ages: Ages,
     classes: Classes,
     /// Reasons with a meaning of their own: a wait that ends without a trace, and one that ends at a known time.
@@ -51,24 +51,18 @@ pub(super) struct Pass<'a> {
     pub(super) trace: Trace,
     marker: Marker<'a>,
     totals: Totals,
+    chunk: Chunk,
 }
 
 /// Takes goroutines from whichever thread; false when no more are wanted.
 pub(super) type Emit<'a> = dyn Fn(Chunk) -> bool + Sync + 'a;
 
-/// What a pass leaves behind.
+/// What a thread of a pass leaves behind.
 pub(super) struct Learnt {
     pub(super) totals: Totals,
     pub(super) ages: Ages,
     pub(super) classes: Classes,
-}
-
-impl Learnt {
-    /// Of a pass that didn't take place.
-    pub(super) fn skipped(reader: &Reader, goroutines: usize) -> Self {
-        let totals = Totals { skipped: goroutines as u64, ..Totals::default() };
-        Self { totals, ages: reader.ages.clone(), classes: Classes::default() }
-    }
+    pub(super) found: KnownStacks,
 }
 
 /// A goroutine whose stack is read.
@@ -90,7 +84,7 @@ impl<'a> Pass<'a> {
         reader: &'a Reader,
         memory: &'a dyn Memory,
         reasons: &'a WaitReasons,
-        known: &'a mut KnownStacks,
+        known: Knowledge<'a>,
     ) -> Self {
         Self {
             coroutine: reasons.number("coroutine"),
@@ -111,32 +105,32 @@ impl<'a> Pass<'a> {
             trace: Trace::default(),
             marker: Marker::new(memory, &reader.binary),
             totals: Totals::default(),
+            chunk: Chunk::empty(),
         }
     }
 
-    pub(super) fn run(mut self, slots: &mut [Slot], emit: &Emit<'_>) -> Result<Learnt, Fault> {
-        let mut chunk = Chunk::empty();
+    /// Reads some goroutines; false when no more are wanted.
+    pub(super) fn read(&mut self, slots: &mut [Slot], emit: &Emit<'_>) -> Result<bool, Fault> {
         let mut next = 0;
         while next < slots.len() {
-            match self.batch(&mut slots[next..], &mut chunk) {
-                Ok(seen) => next += seen,
-                Err(fault) => {
-                    // What was read is true all the same.
-                    emit(chunk);
-                    return Err(fault);
-                }
-            }
-            if chunk.is_large() && !emit(std::mem::replace(&mut chunk, Chunk::empty())) {
-                self.totals.skipped = (slots.len() - next) as u64;
-                break;
+            next += self.batch(&mut slots[next..])?;
+            if self.chunk.is_large() && !emit(std::mem::replace(&mut self.chunk, Chunk::empty())) {
+                self.totals.skipped += (slots.len() - next) as u64;
+                return Ok(false);
             }
         }
-        emit(chunk);
-        Ok(Learnt { totals: self.totals, ages: self.ages, classes: self.classes })
+        Ok(true)
+    }
+
+    /// Hands over what is left: whatever happened then, what was read before is true.
+    pub(super) fn finish(self, emit: &Emit<'_>) -> Learnt {
+        emit(self.chunk);
+        let found = self.known.into_found();
+        Learnt { totals: self.totals, ages: self.ages, classes: self.classes, found }
     }
 
     /// Reads the first of `slots`, and returns how many.
-    fn batch(&mut self, slots: &mut [Slot], chunk: &mut Chunk) -> Result<usize, Fault> {
+    fn batch(&mut self, slots: &mut [Slot]) -> Result<usize, Fault> {
         let size = self.fields.end;
         let most = slots.len().min(MAX_RANGES);
         let slots = &mut slots[..most];
@@ -144,7 +138,7 @@ impl<'a> Pass<'a> {
         let (look, read) = self.ages.look(|| self.before.read(self.memory, size));
         let read = read?;
         self.look = look;
-        let (seen, mut candidates) = self.sort(slots, read, chunk)?;
+        let (seen, mut candidates) = self.sort(slots, read)?;
         if seen == 0 {
             self.totals.unreadable += 1;
             // Behind an unreadable one there may be many.
@@ -157,18 +151,13 @@ impl<'a> Pass<'a> {
             let again: Vec<Slot> = candidates.iter().map(|candidate| slots[candidate.index]).collect();
             self.after.plan(&again, 0, size);
             let read = self.after.read(self.memory, size)?;
-            self.judge(chunk, slots, &mut candidates, read)?;
+            self.judge(slots, &mut candidates, read)?;
         }
         Ok(seen)
     }
 
     /// Looks at the descriptors that were copied. Returns how many, and those whose stacks must be read.
-    fn sort(
-        &mut self,
-        slots: &mut [Slot],
-        read: usize,
-        chunk: &mut Chunk,
-    ) -> Result<(usize, Vec<Candidate>), Fault> {
+    fn sort(&mut self, slots: &mut [Slot], read: usize) -> Result<(usize, Vec<Candidate>), Fault> {
         self.marker.forget();
         let before = std::mem::replace(&mut self.before, Batch::new());
         let mut candidates = Vec::new();
@@ -195,7 +184,7 @@ impl<'a> Pass<'a> {
             if let Some(number) = known.filter(|_| standing.labels == 0 && standing.bubble == 0) {
                 let mut record = self.record(&goroutine, &standing, seen, Condition::Whole);
                 record.marks.scanned = standing.scanned;
-                chunk.add_known(record, self.known, number);
+                self.chunk.add_known(record, &self.known, number);
             } else {
                 let marks = self.marker.of(&standing)?;
                 candidates.push(Candidate { index, goroutine, standing, seen, marks, known, copied: None });
@@ -248,13 +237,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Unwinds the stacks whose descriptors say what they said before.
-    fn judge(
-        &mut self,
-        chunk: &mut Chunk,
-        slots: &mut [Slot],
-        candidates: &mut [Candidate],
-        read: usize,
-    ) -> Result<(), Fault> {
+    fn judge(&mut self, slots: &mut [Slot], candidates: &mut [Candidate], read: usize) -> Result<(), Fault> {
         let after = std::mem::replace(&mut self.after, Batch::new());
         let stacks = std::mem::take(&mut self.stacks);
         let mut again = after.descriptors(read, self.fields.end);
@@ -266,17 +249,17 @@ impl<'a> Pass<'a> {
                 .is_some_and(|bytes| candidate.is_seen_in(&self.fields, before, bytes, slot.address));
             let copied = candidate.copied.clone().and_then(|range| stacks.get(range));
             match (copied, candidate.known) {
-                (_, Some(number)) if unmoved => self.add_known(chunk, candidate, number),
-                (Some(bytes), _) if unmoved => self.unwind_copy(chunk, slot, candidate, bytes),
+                (_, Some(number)) if unmoved => self.add_known(candidate, number),
+                (Some(bytes), _) if unmoved => self.unwind_copy(slot, candidate, bytes),
                 _ if candidate.goroutine.status == Status::Running => {
                     let Candidate { goroutine, standing, .. } = &*candidate;
                     let condition = self.running(goroutine, standing, slot.address)?;
                     if !unmoved {
                         candidate.marks = Marks::default();
                     }
-                    self.add(chunk, candidate, condition);
+                    self.add(candidate, condition);
                 }
-                _ => self.look_again(chunk, slot, candidate)?,
+                _ => self.look_again(slot, candidate)?,
             }
         }
         drop(again);
@@ -285,7 +268,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Finds the copy of a stack among the known ones, or unwinds it.
-    fn unwind_copy(&mut self, chunk: &mut Chunk, slot: &mut Slot, candidate: &Candidate, bytes: &[u8]) {
+    fn unwind_copy(&mut self, slot: &mut Slot, candidate: &Candidate, bytes: &[u8]) {
         let Candidate { goroutine, standing, .. } = candidate;
         let key = Key { pc: standing.pc, size: bytes.len() as u64, entry: goroutine.entry };
         let mut known = self.known.find(&key, bytes);
@@ -305,9 +288,9 @@ impl<'a> Pass<'a> {
                 if self.leaves_traces(goroutine) {
                     slot.stack = number;
                 }
-                self.add_known(chunk, candidate, number);
+                self.add_known(candidate, number);
             }
-            None => self.add(chunk, candidate, condition),
+            None => self.add(candidate, condition),
         }
     }
 
@@ -318,12 +301,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Looks at one goroutine by itself, until it stands still meanwhile.
-    fn look_again(
-        &mut self,
-        chunk: &mut Chunk,
-        slot: &mut Slot,
-        candidate: &mut Candidate,
-    ) -> Result<(), Fault> {
+    fn look_again(&mut self, slot: &mut Slot, candidate: &mut Candidate) -> Result<(), Fault> {
         let mut condition = Condition::Moved;
         for _ in 0..ATTEMPTS {
             let (look, descriptor) = self.ages.look(|| self.descriptor(slot.address));
@@ -356,7 +334,7 @@ impl<'a> Pass<'a> {
         if matches!(condition, Condition::Moved) || candidate.goroutine.status == Status::Running {
             candidate.marks = Marks::default();
         }
-        self.add(chunk, candidate, condition);
+        self.add(candidate, condition);
         Ok(())
     }
 
@@ -414,15 +392,15 @@ impl<'a> Pass<'a> {
     }
 
     /// Adds a goroutine with the stack that was unwound last.
-    fn add(&mut self, chunk: &mut Chunk, candidate: &Candidate, condition: Condition) {
+    fn add(&mut self, candidate: &Candidate, condition: Condition) {
         let record = self.record_of(candidate, condition);
-        chunk.add(record, &self.trace);
+        self.chunk.add(record, &self.trace);
     }
 
     /// Adds a goroutine with a known stack.
-    fn add_known(&mut self, chunk: &mut Chunk, candidate: &Candidate, number: u32) {
+    fn add_known(&mut self, candidate: &Candidate, number: u32) {
         let record = self.record_of(candidate, Condition::Whole);
-        chunk.add_known(record, self.known, number);
+        self.chunk.add_known(record, &self.known, number);
     }
 
     fn record_of(&mut self, candidate: &Candidate, condition: Condition) -> Record {

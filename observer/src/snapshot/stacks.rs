@@ -4,6 +4,7 @@
 use std::num::NonZero;
 use std::ops::Range;
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,13 +13,14 @@ use rustc_hash::FxHashMap;
 
 use super::census::Goroutine;
 use super::descriptors::Slot;
-use super::known_stacks::{KnownStacks, NONE};
+use super::known_stacks::{Knowledge, KnownStacks, NONE, Renumbered};
 use super::marks::Marks;
 use super::memory::{Fault, Memory, Until};
 use super::reader::{Reader, SnapshotError};
 use super::stack_pass::{Emit, Learnt, Pass};
 use super::unwind::Trace;
 use super::wait_reasons::WaitReasons;
+use super::yielding;
 use crate::gobin::Layouts;
 
 pub use super::ages::Bounds;
@@ -100,7 +102,7 @@ impl Record {
 }
 
 /// Goroutines that are worth handing over.
-const LARGE: usize = 256;
+const LARGE: usize = 1024;
 
 /// Some goroutines.
 #[derive(Debug, Default)]
@@ -120,7 +122,7 @@ impl Chunk {
     }
 
     pub(super) fn empty() -> Self {
-        Self { records: Vec::with_capacity(2 * LARGE), ..Self::default() }
+        Self { records: Vec::with_capacity(LARGE + LARGE / 4), ..Self::default() }
     }
 
     /// Whether it is time to hand it over.
@@ -135,7 +137,7 @@ impl Chunk {
     }
 
     /// Adds a goroutine whose stack is known.
-    pub(super) fn add_known(&mut self, mut record: Record, known: &KnownStacks, number: u32) {
+    pub(super) fn add_known(&mut self, mut record: Record, known: &Knowledge<'_>, number: u32) {
         record.known = Some(number);
         record.stack = match self.known.get(&number) {
             Some(stack) => stack.clone(),
@@ -216,35 +218,38 @@ impl Reader {
     ) -> Result<Totals, SnapshotError> {
         let began = Instant::now();
         let mut slots = std::mem::take(&mut self.descriptors.slots);
-        let mut known = self.known_stacks(&mut slots);
+        let mut kept = self.known_stacks(&mut slots);
         let emit = Mutex::new(emit);
         let emit = |chunk: Chunk| emit.lock().unwrap_or_else(PoisonError::into_inner)(chunk);
-        let parts = in_parts(&*self, memory, reasons, (&mut slots, &mut known), &emit);
-        (self.descriptors.slots, self.known) = (slots, known);
-        let mut totals = Totals { torn: self.descriptors.implausible, ..Totals::default() };
+        let (parts, skipped) = in_parts((&*self, memory, reasons), &mut slots, &kept, &emit);
+        let mut renumbered = Renumbered::default();
+        let mut totals = Totals { torn: self.descriptors.implausible, skipped, ..Totals::default() };
+        let mut fault = None;
         for part in parts {
-            let part = part?;
-            self.ages.merge(&part.ages);
-            self.classes.extend(part.classes);
-            totals.add(&part.totals);
+            match part {
+                Ok(part) => {
+                    self.ages.merge(&part.ages);
+                    self.classes.extend(part.classes);
+                    renumbered.keep(&mut kept, &part.found);
+                    totals.add(&part.totals);
+                }
+                Err(error) => fault = fault.or(Some(error)),
+            }
         }
-        Ok(Totals { took: began.elapsed(), ..totals })
+        slots.iter_mut().for_each(|slot| slot.stack = renumbered.kept(slot.stack));
+        (self.descriptors.slots, self.known) = (slots, kept);
+        match fault {
+            Some(fault) => Err(fault.into()),
+            None => Ok(Totals { took: began.elapsed(), ..totals }),
+        }
     }
 
-    /// The tables of known stacks, one per thread. If one is crowded they begin anew.
-    fn known_stacks(&mut self, slots: &mut [Slot]) -> Vec<KnownStacks> {
-        let mut known = std::mem::take(&mut self.known);
-        if known.iter().any(KnownStacks::is_crowded) {
-            known.clear();
+    /// The stacks known so far. If they are too many they begin anew.
+    fn known_stacks(&mut self, slots: &mut [Slot]) -> KnownStacks {
+        let known = std::mem::replace(&mut self.known, KnownStacks::new());
+        if known.is_crowded() {
             slots.iter_mut().for_each(|slot| slot.stack = NONE);
-        }
-        let threads = if slots.len() < WORTH_THREADS {
-            1
-        } else {
-            thread::available_parallelism().map_or(1, NonZero::get).saturating_sub(1).clamp(1, MAX_THREADS)
-        };
-        while known.len() < threads {
-            known.push(KnownStacks::new(known.len()));
+            return KnownStacks::new();
         }
         known
     }
@@ -252,39 +257,64 @@ impl Reader {
 
 /// Goroutines of one target that several threads read: fewer are read before these have started.
 const WORTH_THREADS: usize = 16 << 10;
-/// Threads of a pass: they share the target's memory lock, and the machine with the target, which is left a processor.
+/// Threads of a pass: they share the target's memory lock.
 const MAX_THREADS: usize = 4;
+/// Goroutines that a thread takes at a time: what it has taken is waited for, however little of a processor it gets.
+const PIECE: usize = 512;
 
-/// Each table's thread reads its share of the goroutines.
+/// Threads take piece by piece. All but this one use only processors that nobody else wants. Returns what each has
+/// learnt, and how many goroutines nobody looked at because no more were wanted.
 fn in_parts(
-    reader: &Reader,
-    memory: &dyn Memory,
-    reasons: &WaitReasons,
-    (slots, known): (&mut [Slot], &mut [KnownStacks]),
+    (reader, memory, reasons): (&Reader, &dyn Memory, &WaitReasons),
+    slots: &mut [Slot],
+    kept: &KnownStacks,
     emit: &Emit<'_>,
-) -> Vec<Result<Learnt, Fault>> {
-    let threads = if slots.len() < WORTH_THREADS { 1 } else { known.len().max(1) };
-    let share = slots.len().div_ceil(threads).max(1);
-    let mut parts = slots.chunks_mut(share).zip(known);
-    let run = |(slots, known): (&mut [Slot], &mut KnownStacks)| {
-        Pass::new(reader, memory, reasons, known).run(slots, emit)
+) -> (Vec<Result<Learnt, Fault>>, u64) {
+    let threads = if slots.len() < WORTH_THREADS {
+        1
+    } else {
+        thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS)
     };
-    let own = parts.next();
-    thread::scope(|scope| {
+    let pieces = Mutex::new(slots.chunks_mut(PIECE));
+    let next = |thread: usize| {
+        let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        // Neighbours' pages have a lock in common: this thread and the first of the others stay apart.
+        if thread == 0 { pieces.next() } else { pieces.next_back() }
+    };
+    let skipped = AtomicUsize::new(0);
+    let run = |thread: usize| {
+        let mut pass = Pass::new(reader, memory, reasons, Knowledge::new(kept, thread));
+        let mut outcome = Ok(());
+        while let (Ok(()), Some(piece)) = (&outcome, next(thread)) {
+            match pass.read(piece, emit) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let left = std::iter::from_fn(|| next(thread)).map(|piece| piece.len()).sum();
+                    skipped.fetch_add(left, Ordering::Relaxed);
+                }
+                Err(fault) => outcome = Err(fault),
+            }
+        }
+        let learnt = pass.finish(emit);
+        outcome.map(|()| learnt)
+    };
+    let parts = thread::scope(|scope| {
         let run = &run;
-        // They start before this thread reads its own part.
-        let others: Vec<_> = parts
-            .map(|part| {
-                let goroutines = part.0.len();
+        // They start before this thread reads. Without them it reads alone.
+        let others: Vec<_> = (1..threads)
+            .filter_map(|number| {
                 let thread = thread::Builder::new().name("observer-stacks".to_owned());
-                thread.spawn_scoped(scope, move || run(part)).map_err(|_| goroutines)
+                let helper = move || {
+                    yielding::yield_to_all();
+                    run(number)
+                };
+                thread.spawn_scoped(scope, helper).ok()
             })
             .collect();
-        let own = own.map(run);
-        let others = others.into_iter().map(|other| match other {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            Err(goroutines) => Ok(Learnt::skipped(reader, goroutines)),
-        });
-        own.into_iter().chain(others).collect()
-    })
+        let own = run(0);
+        let others =
+            others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        std::iter::once(own).chain(others).collect()
+    });
+    (parts, skipped.into_inner() as u64)
 }
