@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const UNDISTURBED: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
-    let (rounds, sizes) = if short { (1, &SMALL[..]) } else { (5, &SIZES[..]) };
+    let (rounds, sizes) = if short { (1, &SMALL[..]) } else { (9, &SIZES[..]) };
     let executable = build("many", Go::NEWEST, Variant::Static)?;
     let idle = {
         let small = Fixture::run(&executable, &["-n", "10"])?;

@@ -3,7 +3,6 @@
 #![allow(clippy::print_stdout, reason = "the table is the program's output")]
 
 mod accuracy;
-mod awake;
 mod cgroups;
 mod child;
 mod dump;
@@ -21,7 +20,6 @@ mod snapshot;
 mod turnover;
 
 use anyhow::{Context, Result, bail};
-use awake::Awake;
 use clap::Parser;
 use machine::Machine;
 use observer_tests::gate;
@@ -44,9 +42,6 @@ struct Args {
     /// Where to write the figures as a document [default: BENCHMARKS.md, if all benches ran in full]
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Let processors fall asleep between two bursts of work, and wake up slowly, as they do on an idle machine
-    #[arg(long)]
-    let_sleep: bool,
     #[command(flatten)]
     faults: faults::Limits,
 }
@@ -80,7 +75,6 @@ fn main() -> Result<()> {
     if args.short && !gate::root() {
         return Ok(());
     }
-    let awake = if args.short || args.let_sleep { None } else { Some(Awake::keep()?) };
     let run = Run { short: args.short, faults: args.faults };
     let mut report = Report::default();
     let mut failed = Vec::new();
@@ -96,7 +90,6 @@ fn main() -> Result<()> {
     print!("{}", report.table());
     let setting = Setting {
         machine: Machine::look()?,
-        awake: awake.is_some(),
         date: machine::date()?,
         short: args.short,
         command: command(std::env::args().skip(1)),

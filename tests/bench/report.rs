@@ -20,9 +20,6 @@ struct Row {
     /// When it was measured, in UTC; empty until the run is over.
     #[serde(default)]
     date: String,
-    /// Whether processors were kept awake meanwhile.
-    #[serde(default)]
-    awake: bool,
 }
 
 /// A run of earlier, as its JSON tells.
@@ -98,13 +95,13 @@ impl Report {
         goal: Option<Goal>,
     ) {
         let (bench, unit) = (bench.into(), unit.into());
-        self.0.push(Row { bench, what, value, unit, goal, date: String::new(), awake: false });
+        self.0.push(Row { bench, what, value, unit, goal, date: String::new() });
     }
 
-    /// Notes when and how the figures were measured.
+    /// Notes when the figures were measured.
     pub(crate) fn stamp(&mut self, setting: &Setting) {
         for row in &mut self.0 {
-            (row.date, row.awake) = (setting.date.clone(), setting.awake);
+            row.date.clone_from(&setting.date);
         }
     }
 
@@ -150,7 +147,6 @@ impl Report {
         let json = json!({
             "date": setting.date,
             "short": setting.short,
-            "awake": setting.awake,
             "machine": setting.machine,
             "figures": self.0,
         });
@@ -171,12 +167,12 @@ impl Report {
         if *short {
             text.push_str("\nIn short mode: that everything works, not how fast.\n");
         }
-        text.push_str("\n## Figures\n\n| bench | figure | value | goal | | measured | processors |\n");
-        text.push_str("|---|---|---:|---:|---|---|---|\n");
-        for Row { bench, what, value, unit, goal, date, awake } in &self.0 {
+        text.push_str("\n## Figures\n\n| bench | figure | value | goal | | measured |\n");
+        text.push_str("|---|---|---:|---:|---|---|\n");
+        for Row { bench, what, value, unit, goal, date } in &self.0 {
             let (bound, verdict) = goal.map(|goal| (goal.bound(), goal.verdict(*value))).unwrap_or_default();
-            let _ = write!(text, "| {bench} | {what} | {} {unit} | {bound} | {verdict} ", number(*value));
-            let _ = writeln!(text, "| {date} | {} |", if *awake { "awake" } else { "slept" });
+            let value = number(*value);
+            let _ = writeln!(text, "| {bench} | {what} | {value} {unit} | {bound} | {verdict} | {date} |");
         }
         text + REPEAT
     }
@@ -186,8 +182,6 @@ impl Report {
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
     pub(crate) machine: Machine,
-    /// Whether processors were kept awake.
-    pub(crate) awake: bool,
     /// In UTC.
     pub(crate) date: String,
     pub(crate) short: bool,
@@ -208,8 +202,7 @@ cargo xtask bench --short              # shows that everything works, as `cargo 
 cargo xtask bench --help               # names and options
 ```
 
-Sides that are compared alternate within one run, on one machine. A thread of the lowest priority keeps each processor
-awake, because one that slept, most of all a virtual one, may begin each burst of work slowly (`--let-sleep` leaves that out).
+Sides that are compared alternate within one run, on one machine.
 
 `faults` waits for the kernel nearly all the time, which removes one breakpoint of the machine at a time: ten thousand cycles
 in each version of Go take a night; `--fault-minutes` ends it earlier, and its figure says how far it came. The same figures
@@ -256,21 +249,21 @@ mod tests {
         let machine =
             Machine { cpu: "a CPU".into(), cpus: 2, memory: "4.0 GiB".into(), kernel: "6.1".into() };
         let (date, command) = ("2030-01-01".to_owned(), "cargo xtask bench".to_owned());
-        let setting = Setting { machine, awake: true, date, short: false, command };
+        let setting = Setting { machine, date, short: false, command };
         report.stamp(&setting);
         let mut earlier = Report::default();
         earlier.add("a", "earlier", 2.0, "s");
         earlier.add("b", "of another time", 3.0, "ms");
-        let before = Setting { awake: false, date: "2029-01-01".to_owned(), ..setting.clone() };
+        let before = Setting { date: "2029-01-01".to_owned(), ..setting.clone() };
         earlier.stamp(&before);
         report.keep(&earlier.json(&before).unwrap(), &setting, &["a", "b"]).unwrap();
         let text = report.markdown(&setting);
         assert!(!text.contains("another time"), "{text}");
         for line in [
             "| processor | a CPU |",
-            "| a | earlier | 2.00 s |  |  | 2029-01-01 | slept |",
-            "| b | plain | 1.00 ms |  |  | 2030-01-01 | awake |",
-            "| b | large | 5.00 % | ≤ 4.00 | MISSED | 2030-01-01 | awake |",
+            "| a | earlier | 2.00 s |  |  | 2029-01-01 |",
+            "| b | plain | 1.00 ms |  |  | 2030-01-01 |",
+            "| b | large | 5.00 % | ≤ 4.00 | MISSED | 2030-01-01 |",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} isn't in {text}");
         }
