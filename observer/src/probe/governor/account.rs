@@ -13,6 +13,10 @@ const TRIAL: Duration = Duration::from_millis(500);
 const WAITS_LENGTH: Duration = Duration::from_millis(500);
 /// From the end of one window on waits to the next at the earliest.
 const WAITS_PAUSE: Duration = Duration::from_secs(10);
+/// A window that costs so much of one CPU holds its target up noticeably, ...
+const NOTICEABLE: f64 = 0.05;
+/// ... and is repeated only after so many times its length: 99 of 100 requests that the target serves see nothing of it.
+const QUIET: u32 = 99;
 /// So long a group may cost more than its budget at a time, however much was saved.
 const OVER: Duration = Duration::from_millis(1500);
 /// A group that will be away for longer is off.
@@ -111,9 +115,21 @@ impl Account {
     }
 
     pub(super) fn left(&mut self, now: Instant) {
-        let pause = if self.group == Group::Lifecycle { Duration::ZERO } else { WAITS_PAUSE };
         if let Phase::Leaving { since, .. } = self.phase {
-            self.phase = Phase::Outside { since, not_before: now + pause };
+            self.phase = Phase::Outside { since, not_before: now + self.pause(now) };
+        }
+    }
+
+    /// How long it stays away after a window that ends now, whatever it may spend.
+    fn pause(&self, now: Instant) -> Duration {
+        if self.group == Group::Lifecycle {
+            return Duration::ZERO;
+        }
+        let on = self.last_entered.map_or(Duration::ZERO, |entered| now.saturating_duration_since(entered));
+        if self.window_cost > NOTICEABLE * on.as_secs_f64() {
+            WAITS_PAUSE.max(on * QUIET)
+        } else {
+            WAITS_PAUSE
         }
     }
 

@@ -168,6 +168,20 @@ fn waits_come_in_windows() {
     assert!((0..waits[0].inside.len()).all(|tick| at_once(tick) <= 1));
 }
 
+/// Windows on waits that hold their target up take about one hundredth of its time; others come as often as ever.
+#[test]
+fn costly_windows_are_rare() {
+    for (load, most, least) in [(2e5, 0.011, 4), (2e4, 0.2, 20)] {
+        let mut machine = Machine::new(Budgets { target: Budget::share(0.1), node: Budget::share(1.0) }, 23);
+        machine.admit(1, Group::Waits, steady(load));
+        let story = machine.run(600.0).remove(&(1, Group::Waits)).unwrap();
+        let held_up =
+            story.costs.iter().filter(|cost| **cost > 0.0).count() as f64 / story.costs.len() as f64;
+        assert!(held_up <= most, "{load}: {held_up} of the time");
+        assert!(story.entered.len() >= least, "{load}: {} windows", story.entered.len());
+    }
+}
+
 /// Without a limit everything stays, whatever it costs; with none allowed nothing comes.
 #[test]
 fn unlimited_and_off() {
