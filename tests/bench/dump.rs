@@ -3,7 +3,7 @@
 
 use crate::child::{self, MEBIBYTE, Ran};
 use crate::report::{Goal, Report, median};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use observer_tests::build::{Variant, build};
 use observer_tests::fixture::Fixture;
 use observer_tests::go::Go;
@@ -13,7 +13,7 @@ use std::time::Duration;
 const BENCH: &str = "dump";
 const SIZES: [u32; 2] = [200_000, 1_000_000];
 /// In short mode.
-const SMALL: [u32; 1] = [10_000];
+const SMALL: [u32; 1] = [20_000];
 /// How long the target's own profile may take it.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// How long the target is left alone to see its gaps without a profile.
@@ -31,7 +31,7 @@ pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
         let mut figures = Figures::default();
         // Its own profiles leave garbage behind: the collections that follow belong to neither side.
         for _ in 0..rounds {
-            figures.round(&mut target)?;
+            figures.round(&mut target, *n)?;
         }
         figures.tell(report, *n, idle)?;
     }
@@ -51,7 +51,7 @@ struct Figures {
 }
 
 impl Figures {
-    fn round(&mut self, target: &mut Fixture) -> Result<()> {
+    fn round(&mut self, target: &mut Fixture, n: u32) -> Result<()> {
         gap(target)?;
         sleep(UNDISTURBED);
         self.undisturbed.push(gap(target)?);
@@ -64,7 +64,7 @@ impl Figures {
         let first = dump(&target.pid_text(), &[])?;
         self.first.push((first.seconds, gap(target)?));
         let repeated = dump(&target.pid_text(), &["--watch", "200ms"])?;
-        self.repeated.push(read_seconds(&repeated)?);
+        self.repeated.push(read_seconds(&repeated, n)?);
         self.peak_bytes.push(repeated.peak_bytes);
         Ok(())
     }
@@ -102,10 +102,12 @@ fn dump(pid: &str, options: &[&str]) -> Result<Ran> {
     child::run(&[&["dump", pid, "--format", "summary"], options].concat())
 }
 
-/// How long the second look took, as the summary's first line says.
-fn read_seconds(ran: &Ran) -> Result<f64> {
+/// How long the second look took, as the summary's first line says, which also says that it saw everybody.
+fn read_seconds(ran: &Ran, n: u32) -> Result<f64> {
     let text = String::from_utf8_lossy(&ran.stdout);
     let head = text.lines().next().unwrap_or_default();
+    let seen = head.split_once(" goroutines").and_then(|(before, _)| before.rsplit(' ').next()?.parse().ok());
+    ensure!(seen.is_some_and(|seen: u32| (n..n + 10).contains(&seen)), "not {n} goroutines: {head:?}");
     let milliseconds = head.rsplit_once(", read in ").and_then(|(_, rest)| rest.strip_suffix(" ms"));
     Ok(milliseconds.with_context(|| format!("no time in {head:?}"))?.parse::<f64>()? / 1e3)
 }

@@ -203,7 +203,7 @@ fn read(
     let result = result.and_then(|(reasons, descriptors)| {
         to.send(Message::Begin(reasons.clone(), descriptors, Environment::read(pid).unwrap_or_default()))
             .ok();
-        reader.stacks(&memory, &reasons, &mut |chunk| to.send(Message::Chunk(chunk)).is_ok())
+        reader.stacks(&memory, &reasons, &|chunk| to.send(Message::Chunk(chunk)).is_ok())
     });
     let last = match result {
         Ok(totals) => Message::End(totals),
@@ -221,7 +221,7 @@ fn look_first(
 ) -> Result<(), SnapshotError> {
     let until = Instant::now() + patience;
     let (reasons, _) = reader.begin(memory, until)?;
-    let totals = reader.stacks(memory, &reasons, &mut |_| Instant::now() < until)?;
+    let totals = reader.stacks(memory, &reasons, &|_| Instant::now() < until)?;
     if totals.skipped > 0 {
         return Err(SnapshotError::Deadline(patience));
     }

@@ -113,8 +113,9 @@ pub struct Reader {
     reasons: Option<Arc<WaitReasons>>,
     pub(super) classes: Classes,
     pub(super) ages: Ages,
-    /// One per thread of a pass.
     pub(super) known: KnownStacks,
+    /// Processors that are free to help with the next pass.
+    pub(super) helpers: usize,
 }
 
 impl Reader {
@@ -138,6 +139,7 @@ impl Reader {
             classes: Classes::default(),
             ages: Ages::new(clock_ahead),
             known: KnownStacks::new(),
+            helpers: 0,
         }
     }
 

@@ -15,7 +15,7 @@ use super::marks::{Marker, Marks};
 use super::memory::{Fault, MAX_RANGES, Memory};
 use super::reader::{Classes, Reader, classify};
 use super::stack_memory::{Copied, Live};
-use super::stacks::{Chunk, Condition, Record, Totals};
+use super::stacks::{Chunk, Condition, Emit, Record, Totals};
 use super::unwind::{Trace, unwind};
 use super::wait_reasons::WaitReasons;
 use crate::gobin::layout::Layout;
@@ -53,9 +53,6 @@ pub(super) struct Pass<'a> {
     totals: Totals,
     chunk: Chunk,
 }
-
-/// Takes goroutines from whichever thread; false when no more are wanted.
-pub(super) type Emit<'a> = dyn Fn(Chunk) -> bool + Sync + 'a;
 
 /// What a thread of a pass leaves behind.
 pub(super) struct Learnt {

@@ -1,6 +1,7 @@
 //! Every goroutine with its stack, in chunks: of goroutines that have gone nothing is kept, and of those that are
 //! there 24 bytes each, so that the stack of one that hasn't run since isn't read again.
 
+use std::fs;
 use std::num::NonZero;
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -17,7 +18,7 @@ use super::known_stacks::{Knowledge, KnownStacks, NONE, Renumbered};
 use super::marks::Marks;
 use super::memory::{Fault, Memory, Until};
 use super::reader::{Reader, SnapshotError};
-use super::stack_pass::{Emit, Learnt, Pass};
+use super::stack_pass::{Learnt, Pass};
 use super::unwind::Trace;
 use super::wait_reasons::WaitReasons;
 use super::yielding;
@@ -187,6 +188,9 @@ impl Totals {
     }
 }
 
+/// Takes goroutines from several threads at a time; false when no more are wanted.
+pub type Emit<'a> = dyn Fn(Chunk) -> bool + Sync + 'a;
+
 impl Reader {
     /// Prepares a pass. Returns the names of the wait reasons, and how many descriptors there are.
     ///
@@ -202,6 +206,8 @@ impl Reader {
             self.take(memory, deadline)?;
         }
         let reasons = self.prepare(&Until::new(memory, deadline))?;
+        // Before whoever takes the goroutines is told, and runs.
+        self.helpers = idle_processors().min(MAX_HELPERS);
         Ok((reasons, self.descriptors.slots.len()))
     }
 
@@ -214,14 +220,12 @@ impl Reader {
         &mut self,
         memory: &dyn Memory,
         reasons: &WaitReasons,
-        emit: &mut (dyn FnMut(Chunk) -> bool + Send),
+        emit: &Emit<'_>,
     ) -> Result<Totals, SnapshotError> {
         let began = Instant::now();
         let mut slots = std::mem::take(&mut self.descriptors.slots);
         let mut kept = self.known_stacks(&mut slots);
-        let emit = Mutex::new(emit);
-        let emit = |chunk: Chunk| emit.lock().unwrap_or_else(PoisonError::into_inner)(chunk);
-        let (parts, skipped) = in_parts((&*self, memory, reasons), &mut slots, &kept, &emit);
+        let (parts, skipped) = in_parts((&*self, memory, reasons), &mut slots, &kept, emit);
         let mut renumbered = Renumbered::default();
         let mut totals = Totals { torn: self.descriptors.implausible, skipped, ..Totals::default() };
         let mut fault = None;
@@ -257,10 +261,19 @@ impl Reader {
 
 /// Goroutines of one target that several threads read: fewer are read before these have started.
 const WORTH_THREADS: usize = 16 << 10;
-/// Threads of a pass: they share the target's memory lock.
-const MAX_THREADS: usize = 4;
+/// Threads of a pass besides the first: they share the target's memory lock.
+const MAX_HELPERS: usize = 3;
 /// Goroutines that a thread takes at a time: what it has taken is waited for, however little of a processor it gets.
 const PIECE: usize = 512;
+
+/// Processors that had nothing to do just now: as many as are left beside what runs or wants to (`/proc/loadavg`,
+/// proc_loadavg(5)), this thread included. On a busy machine a helper would have to be waited for.
+fn idle_processors() -> usize {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let wants = load.split(' ').nth(3).and_then(|tasks| tasks.split_once('/')?.0.parse().ok());
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    wants.map_or(0, |wants| processors.saturating_sub(wants))
+}
 
 /// Threads take piece by piece. All but this one use only processors that nobody else wants. Returns what each has
 /// learnt, and how many goroutines nobody looked at because no more were wanted.
@@ -270,11 +283,7 @@ fn in_parts(
     kept: &KnownStacks,
     emit: &Emit<'_>,
 ) -> (Vec<Result<Learnt, Fault>>, u64) {
-    let threads = if slots.len() < WORTH_THREADS {
-        1
-    } else {
-        thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS)
-    };
+    let helpers = if slots.len() < WORTH_THREADS { 0 } else { reader.helpers };
     let pieces = Mutex::new(slots.chunks_mut(PIECE));
     let next = |thread: usize| {
         let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
@@ -287,6 +296,9 @@ fn in_parts(
         let mut outcome = Ok(());
         while let (Ok(()), Some(piece)) = (&outcome, next(thread)) {
             match pass.read(piece, emit) {
+                // A machine that had room for helpers stays as lively as it was: who woke up here need not wait until
+                // this thread's turn is over.
+                Ok(true) if helpers > 0 => thread::yield_now(),
                 Ok(true) => {}
                 Ok(false) => {
                     let left = std::iter::from_fn(|| next(thread)).map(|piece| piece.len()).sum();
@@ -301,7 +313,7 @@ fn in_parts(
     let parts = thread::scope(|scope| {
         let run = &run;
         // They start before this thread reads. Without them it reads alone.
-        let others: Vec<_> = (1..threads)
+        let others: Vec<_> = (1..=helpers)
             .filter_map(|number| {
                 let thread = thread::Builder::new().name("observer-stacks".to_owned());
                 let helper = move || {

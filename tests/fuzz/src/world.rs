@@ -1,7 +1,7 @@
 //! Memory of a process that does not exist: a real program's, with goroutines that a fuzzer makes up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use observer::export::profile::{End, Filter, Format, GroupBy, Rendering, Subject};
@@ -97,11 +97,12 @@ impl<'a> World<'a> {
             self::format(format),
             &mut out,
         );
-        let mut chunks = Vec::new();
-        let totals = reader.stacks(self, &reasons, &mut |chunk| {
-            chunks.push(chunk);
+        let chunks = Mutex::new(Vec::new());
+        let totals = reader.stacks(self, &reasons, &|chunk| {
+            chunks.lock().unwrap().push(chunk);
             true
         });
+        let chunks = chunks.into_inner().unwrap();
         let _ = chunks.iter().try_for_each(|chunk| rendering.add(chunk));
         assert!(
             self.reads.load(Ordering::Relaxed) <= MAX_READS * (descriptors as u64 + 1),
