@@ -1,7 +1,7 @@
 //! The C library's heap.
 
 /// Blocks of this size and larger are given back to the kernel when they are freed, bytes.
-const LARGE: i32 = 512 * 1024;
+pub const LARGE: usize = 128 * 1024;
 /// Bytes at the end of a heap that are kept: what each chunk of a profile takes anew need not be faulted in anew.
 const SPARE: i32 = 1024 * 1024;
 
@@ -12,7 +12,7 @@ pub fn give_large_blocks_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes two numbers and sets one; a value that it refuses changes nothing.
     unsafe {
-        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGE);
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGE as i32);
         nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, SPARE);
     }
 }

@@ -102,8 +102,12 @@ impl Record {
     }
 }
 
-/// Goroutines that are worth handing over.
-const LARGE: usize = 1024;
+/// Goroutines that are worth handing over: each time a thread is woken.
+const LARGE: usize = 550;
+/// Room for those of the batch that makes a chunk large, too: just less than the heap would map anew for each chunk
+/// (`heap.rs`).
+const ROOM: usize = LARGE + 150;
+const _: () = assert!(ROOM * size_of::<Record>() < crate::heap::LARGE);
 
 /// Some goroutines.
 #[derive(Debug, Default)]
@@ -123,7 +127,7 @@ impl Chunk {
     }
 
     pub(super) fn empty() -> Self {
-        Self { records: Vec::with_capacity(LARGE + LARGE / 4), ..Self::default() }
+        Self { records: Vec::with_capacity(ROOM), ..Self::default() }
     }
 
     /// Whether it is time to hand it over.
