@@ -15,7 +15,7 @@ const WAITS_LENGTH: Duration = Duration::from_millis(500);
 const WAITS_PAUSE: Duration = Duration::from_secs(10);
 /// A window that costs so much of one CPU holds its target up noticeably, ...
 const NOTICEABLE: f64 = 0.05;
-/// ... and is repeated only after so many times its length: 99 of 100 requests that the target serves see nothing of it.
+/// ... and is repeated only after so many times its length: all of them take about one hundredth of its time.
 const QUIET: u32 = 99;
 /// So long a group may cost more than its budget at a time, however much was saved.
 const OVER: Duration = Duration::from_millis(1500);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use observer_ebpf::abi::Group;
 
-use super::super::{Budget, Budgets};
-use super::simulation::{HIT, Machine, Random, Story, TICK, jumping, steady};
+use super::super::{Budget, Budgets, Costs, Governor};
+use super::simulation::{HIT, Machine, Random, Story, TICK, costs, jumping, steady};
 
 const SHARE: f64 = 0.01;
 /// The longest that anything takes in the simulation: a detach, a step that is late.
@@ -180,6 +180,20 @@ fn costly_windows_are_rare() {
         assert!(held_up <= most, "{load}: {held_up} of the time");
         assert!(story.entered.len() >= least, "{load}: {} windows", story.entered.len());
     }
+}
+
+/// Hits are charged later only where they are next to nothing, even if all were one target's.
+#[test]
+fn trifles_may_wait() {
+    let mut governor = Governor::new(budgets(0.05), costs(Duration::ZERO));
+    let second = Duration::from_secs(1);
+    // A twentieth of the budget, in hits.
+    let trifle = (SHARE * 0.05 / HIT) as u64;
+    assert!(governor.is_trifle(trifle - 1, second) && !governor.is_trifle(trifle + 2, second));
+    assert!(!governor.is_trifle(trifle - 1, second / 2));
+    let dearer = Costs { hit_crowded: Duration::from_micros(9), ..costs(second) };
+    governor.recalibrated(dearer);
+    assert!(!governor.is_trifle(trifle - 1, second), "as if all processors ran into probes");
 }
 
 /// Without a limit everything stays, whatever it costs; with none allowed nothing comes.

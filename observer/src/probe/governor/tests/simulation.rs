@@ -200,7 +200,7 @@ impl Machine {
     }
 }
 
-fn costs(cycle: Duration) -> Costs {
+pub(super) fn costs(cycle: Duration) -> Costs {
     let hit = Duration::from_secs_f64(HIT / COLD);
     Costs { hit_alone: hit, hit_crowded: hit, cpus: 4, cycle }
 }
