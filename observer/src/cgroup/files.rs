@@ -176,12 +176,15 @@ impl Files {
 
     /// The text of a file, at most as old as that.
     pub(super) fn read(&mut self, folder: FolderId, name: &'static str, age: Age) -> Result<&[u8], Failure> {
-        if !self.folders[folder.0].find(name).is_some_and(|kept| self.will_do(kept, age)) {
-            match age {
-                Age::Setting => self.read_setting(folder, name)?,
-                Age::Shared => self.read_now(folder, name, self.sweeping)?,
-                _ => self.read_now(folder, name, false)?,
-            }
+        if let Some(place) = self.folders[folder.0].place(name)
+            && self.will_do(&self.folders[folder.0].kept[place], age)
+        {
+            return self.folders[folder.0].kept[place].text.as_deref().ok_or(Failure::Off);
+        }
+        match age {
+            Age::Setting => self.read_setting(folder, name)?,
+            Age::Shared => self.read_now(folder, name, self.sweeping)?,
+            _ => self.read_now(folder, name, false)?,
         }
         match self.folders[folder.0].find(name) {
             // Whether the group is still there its other files tell.

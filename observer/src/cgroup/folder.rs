@@ -53,19 +53,24 @@ impl Kept {
 }
 
 impl Folder {
+    /// Where in the list a file is.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.kept.iter().position(|kept| kept.name == name)
+    }
+
     /// What is kept of a file.
     pub(super) fn find(&self, name: &str) -> Option<&Kept> {
-        self.kept.iter().find(|kept| kept.name == name)
+        self.place(name).map(|place| &self.kept[place])
     }
 
     /// The same.
     pub(super) fn find_mut(&mut self, name: &str) -> Option<&mut Kept> {
-        self.kept.iter_mut().find(|kept| kept.name == name)
+        self.place(name).map(|place| &mut self.kept[place])
     }
 
     /// The same, with nothing in it where nothing was kept.
     pub(super) fn find_or_add(&mut self, name: &'static str, now: Instant) -> &mut Kept {
-        let place = self.kept.iter().position(|kept| kept.name == name).unwrap_or_else(|| {
+        let place = self.place(name).unwrap_or_else(|| {
             self.kept.push(Kept::new(name, now));
             self.kept.len() - 1
         });

@@ -144,8 +144,8 @@ impl<'a> Reader<'a> {
         self.read(group, level, file, parse, age)
     }
 
-    /// Reads for how long tasks have been held up by what they did themselves. If that was seen to stand still while
-    /// none ran, none is being held up, and it goes on standing still: it may be as old as a limit.
+    /// Reads for how long tasks have been held up. If that was seen to stand still while none ran, none is being held
+    /// up: it may be as old as a limit.
     pub(super) fn stall<T>(
         &mut self,
         group: Group<'_>,

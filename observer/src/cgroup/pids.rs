@@ -24,8 +24,9 @@ pub struct Pids {
 
 /// Reads the values of a group.
 pub(super) fn read(reader: &mut Reader<'_>, group: Group<'_>) -> Result<Pids, Gone> {
+    // Only a task that runs makes another one or ends.
     let current = |reader: &mut Reader<'_>, level| {
-        settle(reader.get(group, level, "pids.current", |text| number(text).map(Some)))
+        settle(reader.count(group, level, "pids.current", |text| number(text).map(Some)))
     };
     let limit = settle(
         reader.effective(group, "pids.max", |reader, level| reader.limit(group, level, "pids.max", limit)),

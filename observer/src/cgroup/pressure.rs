@@ -1,7 +1,7 @@
 //! Pressure stall information: how long tasks of a group waited for a resource. v2 only.
 
 use super::Gone;
-use super::group::{Group, Reader, Value, settle};
+use super::group::{Group, Reader, settle};
 use super::values::{Malformed, number};
 
 /// Time for which tasks waited, since the group was made.
@@ -26,11 +26,14 @@ pub struct Stall {
 
 /// Reads the values of a group; all absent where the kernel doesn't account for pressure.
 pub(super) fn read(reader: &mut Reader<'_>, group: Group<'_>) -> Result<Pressure, Gone> {
-    // A task may wait for a CPU without having run; for memory and devices it waits only after it has.
-    let cpu: Value<Stall> = reader.get(group, 0, "cpu.pressure", stall);
-    let cpu = settle(cpu)?;
+    // For memory and devices a task waits only after it has run. For a CPU it may begin to wait while none of the group
+    // runs: that is seen some seconds later.
     let mut held_up = |file| settle(reader.stall(group, file, stall));
-    Ok(Pressure { cpu, memory: held_up("memory.pressure")?, io: held_up("io.pressure")? })
+    Ok(Pressure {
+        cpu: held_up("cpu.pressure")?,
+        memory: held_up("memory.pressure")?,
+        io: held_up("io.pressure")?,
+    })
 }
 
 fn stall(text: &str) -> Result<Option<Stall>, Malformed> {
