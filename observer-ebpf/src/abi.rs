@@ -303,34 +303,43 @@ impl Group {
     pub const ALL: [Self; 2] = [Self::Lifecycle, Self::Waits];
 }
 
-/// The attach cookie: all a probe must know of its target, so that a hit needs no look-up.
+/// The attach cookie: all that is to be known of a site when its probe runs, so that a hit needs no look-up.
 ///
 /// From the lowest bit: 12 bits with the offset of `gopc` in the target's `struct g`, 12 with that of
-/// `waitreason`, 40 with the target's slot.
+/// `waitreason`, 3 with the probe, 37 with the target's slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cookie(pub u64);
 
 impl Cookie {
     /// Bits that hold a slot.
-    pub const SLOT_BITS: u32 = 40;
+    pub const SLOT_BITS: u32 = 37;
     const OFFSET_BITS: u32 = 12;
     const OFFSET_MASK: u64 = (1 << Self::OFFSET_BITS) - 1;
+    const PROBE_BITS: u32 = 3;
 
-    /// Packs a slot and the offsets of `gopc` and `waitreason` in bytes; `None` if one doesn't fit.
+    /// Packs a slot, a probe and the offsets of `gopc` and `waitreason` in bytes; `None` if one doesn't fit.
     #[must_use]
-    pub const fn new(slot: u64, gopc_offset: u16, waitreason_offset: u16) -> Option<Self> {
+    pub const fn new(slot: u64, probe: Probe, gopc_offset: u16, waitreason_offset: u16) -> Option<Self> {
         let (gopc, reason) = (gopc_offset as u64, waitreason_offset as u64);
         if slot >> Self::SLOT_BITS != 0 || gopc > Self::OFFSET_MASK || reason > Self::OFFSET_MASK {
             return None;
         }
-        Some(Self(slot << (2 * Self::OFFSET_BITS) | reason << Self::OFFSET_BITS | gopc))
+        let above = slot << Self::PROBE_BITS | probe as u64;
+        Some(Self(above << (2 * Self::OFFSET_BITS) | reason << Self::OFFSET_BITS | gopc))
     }
 
     /// The target's slot.
     #[must_use]
     #[inline(always)]
     pub const fn slot(self) -> u64 {
-        self.0 >> (2 * Self::OFFSET_BITS)
+        self.0 >> (2 * Self::OFFSET_BITS + Self::PROBE_BITS)
+    }
+
+    /// Index of the probe.
+    #[must_use]
+    #[inline(always)]
+    pub const fn probe(self) -> u32 {
+        (self.0 >> (2 * Self::OFFSET_BITS)) as u32 & ((1 << Self::PROBE_BITS) - 1)
     }
 
     /// Offset of `gopc` in `struct g`, in bytes.
@@ -360,4 +369,5 @@ const _: () = {
     assert!(size_of::<Durations>() == Durations::BUCKETS * 8 + 8);
     assert!(size_of::<WaitCounts>() == 8 + 3 * size_of::<Durations>());
     assert!(size_of::<ExecEvent>() == 4 + 4);
+    assert!(Probe::ALL.len() <= 1 << Cookie::PROBE_BITS);
 };

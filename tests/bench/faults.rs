@@ -9,13 +9,14 @@ const BENCH: &str = "faults";
 /// What shall be survived.
 const FULL: u32 = 10_000;
 
-/// How long the bench `faults` goes on; the kernel takes a third of a second and more for each cycle.
+/// How long the bench `faults` goes on: where the kernel removes one probe at a time, a third of a second and more for
+/// each cycle.
 #[derive(clap::Args)]
 pub(crate) struct Limits {
     /// How many times probes come and go in a target of each version of Go
     #[arg(long, value_name = "N", default_value_t = FULL)]
     fault_cycles: u32,
-    /// Ends it after so many minutes, which all versions share, however many times it was
+    /// Ends it after so many minutes, however many times it was
     #[arg(long, value_name = "N")]
     fault_minutes: Option<u32>,
 }

@@ -5,12 +5,15 @@ use aya::Ebpf;
 use aya::programs::UProbe;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use object::{Object, ObjectSegment, ObjectSymbol};
+use observer_ebpf::abi::{Cookie, Probe};
 use std::fs;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-/// Offset of `gopc` in `struct g` of the newest Go, as the programs' attach cookie carries it.
-const GOPC_OFFSET: u64 = 288;
+/// The observer's program on starts and ends of goroutines.
+const PROGRAM: &str = "goroutine_lifecycle";
+/// Offset of `gopc` in `struct g` of the newest Go, as the program's attach cookie carries it.
+const GOPC_OFFSET: u16 = 288;
 
 /// The programs at the entries of the functions in which the observer attaches them further on.
 pub(crate) struct AtEntry(#[allow(dead_code, reason = "its links live as long as it does")] Ebpf);
@@ -21,15 +24,14 @@ impl AtEntry {
         let object = bpf_object(&fs::read(observer)?)?;
         let mut ebpf = aya::EbpfLoader::new().btf(None).load(&object)?;
         let target = fs::read(executable)?;
-        for (program, function) in
-            [("goroutine_create", "runtime.newproc1"), ("goroutine_exit", "runtime.gdestroy")]
-        {
+        let program: &mut UProbe = ebpf.program_mut(PROGRAM).context("no such program")?.try_into()?;
+        program.load()?;
+        for (probe, function) in [(Probe::Create, "runtime.newproc1"), (Probe::Exit, "runtime.gdestroy")] {
             let offset = file_offset(&target, function)?;
-            let program: &mut UProbe = ebpf.program_mut(program).context("no such program")?.try_into()?;
-            program.load()?;
+            let cookie = Cookie::new(0, probe, GOPC_OFFSET, 0).context("no cookie")?;
             let point = UProbeAttachPoint {
                 location: UProbeAttachLocation::AbsoluteOffset(offset),
-                cookie: Some(GOPC_OFFSET),
+                cookie: Some(cookie.0),
             };
             let scope = UProbeScope::OneProcess(NonZeroU32::new(pid).context("no pid")?);
             program.attach(point, executable, scope)?;

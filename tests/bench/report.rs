@@ -204,9 +204,9 @@ cargo xtask bench --help               # names and options
 
 Sides that are compared alternate within one run, on one machine.
 
-`faults` waits for the kernel nearly all the time, which removes one breakpoint of the machine at a time: ten thousand cycles
-in each version of Go take a night; `--fault-minutes` ends it earlier, and its figure says how far it came. The same figures
-are in `target/bench.json`.
+`faults` waits for the kernel nearly all the time. Before Linux 6.12, which removes one breakpoint of the machine at a time, ten
+thousand cycles in each version of Go take a night; `--fault-minutes` ends it earlier, and its figure says how far it came. The
+same figures are in `target/bench.json`.
 ";
 
 /// Three significant digits or whole numbers.

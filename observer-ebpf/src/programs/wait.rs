@@ -23,53 +23,64 @@ use crate::maps::{HITS, PARKED, WAITS, add, increment_at};
 static NO_WAITS: WaitCounts = WaitCounts::NONE;
 static NOT_PARKED: Parked = Parked::NONE;
 
-/// `runtime.park_m`: the goroutine's status is about to become waiting, its wait reason is set.
+const RUN: u32 = Probe::Run as u32;
+const READY: u32 = Probe::Ready as u32;
+const PARK: u32 = Probe::Park as u32;
+
+/// All probes of [`observer_ebpf::abi::Group::Waits`]: the kernel takes all that run one program out at once.
 #[uprobe]
-pub fn goroutine_park(ctx: ProbeContext) -> u32 {
-    increment_at(&HITS, Probe::Park as u32);
+pub fn goroutine_waits(ctx: ProbeContext) -> u32 {
     let (g, cookie) = (registers(&ctx).rax, cookie(&ctx));
-    if let Some(reason) = wait_reason(ctx.as_ptr(), cookie, g) {
-        count_callsite(ctx.as_ptr(), cookie.0, g);
-        count_park(ctx.as_ptr(), cookie.slot(), reason);
-        begin_wait(ctx.as_ptr(), cookie.slot(), g, reason);
+    increment_at(&HITS, cookie.probe());
+    match cookie.probe() {
+        RUN => run(ctx.as_ptr(), cookie, g),
+        READY => ready(ctx.as_ptr(), cookie, g),
+        PARK => park(ctx.as_ptr(), cookie, g),
+        _ => {}
     }
     0
 }
 
+/// `runtime.park_m`: the goroutine's status is about to become waiting, its wait reason is set.
+#[inline(always)]
+fn park(ctx: *mut c_void, cookie: Cookie, g: u64) {
+    if let Some(reason) = wait_reason(ctx, cookie, g)
+        && begin_wait(ctx, cookie.slot(), g, reason)
+    {
+        count_callsite(ctx, cookie.0, g);
+        count_park(ctx, cookie.slot(), reason);
+    }
+}
+
 /// `runtime.ready`: the goroutine may run. Wake-ups by the network poller don't come here.
-#[uprobe]
+#[inline(always)]
 #[allow(unsafe_code, reason = "map values are only reachable by pointer")]
-pub fn goroutine_ready(ctx: ProbeContext) -> u32 {
-    increment_at(&HITS, Probe::Ready as u32);
-    let (g, cookie) = (registers(&ctx).rax, cookie(&ctx));
+fn ready(ctx: *mut c_void, cookie: Cookie, g: u64) {
     match PARKED.get_ptr_mut(ParkedKey { slot: cookie.slot(), g }) {
         // SAFETY: the kernel returned a pointer to a map value. Nobody else writes it: what parks a goroutine,
         // wakes it and runs it comes one after the other.
         Some(parked) => unsafe { (*parked).ready_at = now() },
-        None => note_unseen(ctx.as_ptr(), cookie.0, g),
+        None => note_unseen(ctx, cookie.0, g),
     }
-    0
 }
 
 /// `runtime.execute`: the goroutine runs, after waiting or for another reason.
-#[uprobe]
+#[inline(always)]
 #[allow(unsafe_code, reason = "map values are only reachable by pointer")]
-pub fn goroutine_run(ctx: ProbeContext) -> u32 {
-    increment_at(&HITS, Probe::Run as u32);
-    let (g, slot) = (registers(&ctx).rax, cookie(&ctx).slot());
-    let Some(parked) = PARKED.get_ptr_mut(ParkedKey { slot, g }) else { return 0 };
-    // SAFETY: as in `goroutine_ready`.
+fn run(ctx: *mut c_void, cookie: Cookie, g: u64) {
+    let slot = cookie.slot();
+    let Some(parked) = PARKED.get_ptr_mut(ParkedKey { slot, g }) else { return };
+    // SAFETY: as in `ready`.
     let parked_at = unsafe { (*parked).parked_at };
     if parked_at == 0 {
-        return 0;
+        return;
     }
     // SAFETY: as above.
     let (reason, ready_at) = unsafe {
         (*parked).parked_at = 0;
         ((*parked).reason, (*parked).ready_at)
     };
-    end_wait(ctx.as_ptr(), slot, reason, parked_at, ready_at);
-    0
+    end_wait(ctx, slot, reason, parked_at, ready_at);
 }
 
 // What a hit does is in functions of its own: together their keys would not fit on a stack that the kernel leaves
@@ -89,17 +100,22 @@ fn count_park(ctx: *mut c_void, slot: u64, reason: u64) {
     }
 }
 
+/// Whether the park counts: not that of a goroutine which has parked already. It has run unseen, so the probe on that
+/// has just been removed, and this one is about to be. Counted, such parks would have no waits.
 #[inline(never)]
 #[allow(unsafe_code, reason = "map values are only reachable by pointer")]
-fn begin_wait(ctx: *mut c_void, slot: u64, g: u64, reason: u64) {
-    if let Some(parked) = record(ctx, &ParkedKey { slot, g }) {
-        // SAFETY: as in `goroutine_ready`.
-        unsafe {
-            (*parked).parked_at = now();
-            (*parked).ready_at = 0;
-            (*parked).reason = reason;
+fn begin_wait(ctx: *mut c_void, slot: u64, g: u64, reason: u64) -> bool {
+    let Some(parked) = record(ctx, &ParkedKey { slot, g }) else { return true };
+    // SAFETY: as in `ready`.
+    unsafe {
+        if (*parked).parked_at != 0 {
+            return false;
         }
+        (*parked).parked_at = now();
+        (*parked).ready_at = 0;
+        (*parked).reason = reason;
     }
+    true
 }
 
 /// A wake-up of a goroutine that was not seen to park.
@@ -109,7 +125,7 @@ fn note_unseen(ctx: *mut c_void, cookie: u64, g: u64) {
     let cookie = Cookie(cookie);
     let Some(reason) = wait_reason(ctx, cookie, g) else { return };
     if let Some(parked) = record(ctx, &ParkedKey { slot: cookie.slot(), g }) {
-        // SAFETY: as in `goroutine_ready`.
+        // SAFETY: as in `ready`.
         unsafe {
             (*parked).woken_unseen_at = now();
             (*parked).woken_reason = reason;

@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::libc;
 use observer_ebpf::abi::{CallsiteCounts, CallsiteKey, Durations, Parked, ParkedKey, WaitCounts, WaitKey};
 
+use super::syscall::bpf;
+
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 
@@ -130,7 +132,7 @@ pub(super) fn delete<K: Key>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> 
             map_fd: map.as_raw_fd() as u32,
             ..BatchAttr::default()
         };
-        match bpf(BPF_MAP_DELETE_BATCH, &mut attr) {
+        match batch(BPF_MAP_DELETE_BATCH, &mut attr) {
             Ok(()) => return Ok(()),
             // The kernel stops at a missing key, and says how many it had deleted before.
             Err(Errno::ENOENT) => rest = rest.get(attr.count as usize + 1..).unwrap_or_default(),
@@ -170,18 +172,18 @@ impl<K: Key, V: Value> Buffers<K, V> {
             map_fd: map.as_raw_fd() as u32,
             ..BatchAttr::default()
         };
-        let result = bpf(BPF_MAP_LOOKUP_BATCH, &mut attr);
+        let result = batch(BPF_MAP_LOOKUP_BATCH, &mut attr);
         let count = attr.count as usize;
         result.map(|()| (count, next)).map_err(|errno| (errno, count))
     }
 }
 
-#[allow(unsafe_code, reason = "a system call that neither nix nor aya offers")]
-fn bpf(command: libc::c_long, attr: &mut BatchAttr) -> Result<(), Errno> {
-    // SAFETY: `attr` is valid for its size, and its pointers are to live buffers with room for `count`
-    // keys and, for a look-up, `count` values of every possible CPU, which is what the kernel writes.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<BatchAttr>()) };
-    Errno::result(result).map(drop)
+/// Runs a batch operation.
+#[allow(unsafe_code, reason = "a system call that aya doesn't offer")]
+fn batch(command: libc::c_long, attr: &mut BatchAttr) -> Result<(), Errno> {
+    // SAFETY: its pointers are to live buffers with room for `count` keys and, for a look-up, `count` values of every
+    // possible CPU, which is what the kernel writes.
+    unsafe { bpf(command, attr) }.map(drop)
 }
 
 /// The layouts that the kernel copies to: a value per CPU takes a multiple of eight bytes.

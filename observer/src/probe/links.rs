@@ -1,8 +1,9 @@
 //! Which probes are in which target.
 
 use std::fs::File;
+use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -13,15 +14,31 @@ use std::time::Instant;
 use aya::Ebpf;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
 use aya::programs::{ProgramError, UProbe};
+use nix::errno::Errno;
 use observer_ebpf::abi::{Cookie, Group, Probe};
 use rustc_hash::FxHashMap;
 
 use super::refusal::one_line;
-use super::{Attachment, OnTime, ProbeError, undertaker, verify};
+use super::{Attachment, OnTime, ProbeError, multi, undertaker, verify};
 use crate::gobin::sites::Site;
 
+/// How probes come into targets and leave them.
+pub(super) enum Way<'a> {
+    /// All of a group by one link.
+    Together(&'a multi::Programs),
+    /// Each by its own.
+    Apart(&'a Mutex<Ebpf>),
+}
+
+/// What holds breakpoints in a target: dropping it removes them.
+#[derive(Debug)]
+enum Link {
+    Together(#[expect(dead_code, reason = "it is held")] OwnedFd),
+    Apart(#[expect(dead_code, reason = "it is held")] UProbeLink),
+}
+
 /// The links of every group of probes in every target, by the target's slot. Dropping a link removes its
-/// breakpoint, which takes the kernel about a tenth of a second each, one after the other.
+/// breakpoints, and takes the kernel up to a tenth of a second.
 #[derive(Default)]
 pub(super) struct Links {
     attached: Mutex<FxHashMap<(u64, Group), Removal>>,
@@ -53,18 +70,21 @@ impl Links {
     }
 
     /// Puts a probe at every site of the group, or at none.
-    pub(super) fn attach(&self, ebpf: &Mutex<Ebpf>, target: &Attachment<'_>) -> Result<(), ProbeError> {
+    pub(super) fn attach(&self, way: &Way<'_>, target: &Attachment<'_>) -> Result<(), ProbeError> {
         let (slot, group) = (target.slot, target.group);
-        let cookie = Cookie::new(slot, target.gopc_offset, target.waitreason_offset);
-        let cookie = cookie.filter(|_| !self.has(slot, group)).ok_or(ProbeError::Slot { slot })?;
-        if target.group_sites().next().is_none() {
+        let cookie =
+            |site: &Site| Cookie::new(slot, site.probe, target.gopc_offset, target.waitreason_offset);
+        let mut sites: Vec<&Site> = target.group_sites().collect();
+        if sites.is_empty() {
             return Err(ProbeError::NoSites { pid: target.pid });
         }
+        sites.sort_by_key(|site| !is_seldom_hit(site.probe));
+        let places: Option<Vec<(&Site, Cookie)>> =
+            sites.into_iter().map(|site| Some((site, cookie(site)?))).collect();
+        let places = places.filter(|_| !self.has(slot, group)).ok_or(ProbeError::Slot { slot })?;
         let exe = verify::open_executable(target.pid)?;
         target.group_sites().try_for_each(|site| verify::before_attach(&exe, target, site))?;
-        let mut sites: Vec<&Site> = target.group_sites().collect();
-        sites.sort_by_key(|site| !is_seldom_hit(site.probe));
-        let removal = make(ebpf, &exe, cookie, target, &sites)?;
+        let removal = make(way, &exe, target, &places)?;
         target.group_sites().try_for_each(|site| verify::after_attach(target, site))?;
         self.attached().insert((slot, group), removal);
         Ok(())
@@ -94,20 +114,25 @@ const fn is_seldom_hit(probe: Probe) -> bool {
     matches!(probe, Probe::CreateCoroutine)
 }
 
-/// Makes the links, holding the programs no longer than that: the target's memory and file may not answer.
+/// Makes the links.
 fn make(
-    ebpf: &Mutex<Ebpf>,
+    way: &Way<'_>,
     exe: &File,
-    cookie: Cookie,
     target: &Attachment<'_>,
-    sites: &[&Site],
+    places: &[(&Site, Cookie)],
 ) -> Result<Removal, ProbeError> {
-    let mut ebpf = locked(ebpf);
     let (slot, group) = (target.slot, target.group);
     let mut made = Removal { slot, group, links: Vec::new(), complete: Instant::now() };
-    for site in sites {
-        // An error drops the links made so far.
-        made.links.push(attach_site(&mut ebpf, exe, cookie, target, site)?);
+    match way {
+        Way::Together(programs) => made.links.push(link_all(programs, exe, target, places)?),
+        Way::Apart(ebpf) => {
+            // Held no longer than that: the target's memory and file may not answer.
+            let mut ebpf = locked(ebpf);
+            for place in places {
+                // An error drops the links made so far.
+                made.links.push(link_one(&mut ebpf, exe, target, *place)?);
+            }
+        }
     }
     made.complete = Instant::now();
     Ok(made)
@@ -123,7 +148,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Removal {
     slot: u64,
     group: Group,
-    links: Vec<UProbeLink>,
+    links: Vec<Link>,
     /// When the last one was made.
     complete: Instant,
 }
@@ -203,34 +228,47 @@ fn start_closer(pending: Arc<AtomicUsize>) -> Option<(Sender<Removal>, JoinHandl
     Some((queue, thread.ok()?))
 }
 
-/// The program that counts for a probe.
-pub(super) const fn program_name(probe: Probe) -> &'static str {
-    match probe {
-        Probe::Create => "goroutine_create",
-        Probe::CreateCoroutine => "goroutine_create_coroutine",
-        Probe::Exit => "goroutine_exit",
-        Probe::Run => "goroutine_run",
-        Probe::Ready => "goroutine_ready",
-        Probe::Park => "goroutine_park",
+/// The program that counts for a group of probes.
+pub(super) const fn program_name(group: Group) -> &'static str {
+    match group {
+        Group::Lifecycle => "goroutine_lifecycle",
+        Group::Waits => "goroutine_waits",
     }
 }
 
-/// The loaded program that counts for a probe.
-pub(super) fn program(ebpf: &mut Ebpf, probe: Probe) -> Result<&mut UProbe, ProbeError> {
-    let name = program_name(probe);
+/// The program that counts for a group of probes.
+pub(super) fn program(ebpf: &mut Ebpf, group: Group) -> Result<&mut UProbe, ProbeError> {
+    let name = program_name(group);
     let program = ebpf.program_mut(name).and_then(|program| program.try_into().ok());
     program.ok_or(ProbeError::Object(name))
 }
 
-fn attach_site(
+fn link_all(
+    programs: &multi::Programs,
+    exe: &File,
+    target: &Attachment<'_>,
+    places: &[(&Site, Cookie)],
+) -> Result<Link, ProbeError> {
+    let pid = target.pid;
+    let offsets: Vec<(u64, Cookie)> =
+        places.iter().map(|(site, cookie)| (site.file_offset, *cookie)).collect();
+    let link = programs.link(target.group, exe, pid, &offsets);
+    link.map(Link::Together).map_err(|errno| match (errno, places) {
+        (Errno::ESRCH, _) | (_, []) => ProbeError::Gone { pid },
+        (_, [(site, _), ..]) => {
+            ProbeError::Attach { pid, probe: site.probe, reason: one_line(&io::Error::from(errno)) }
+        }
+    })
+}
+
+fn link_one(
     ebpf: &mut Ebpf,
     exe: &File,
-    cookie: Cookie,
     target: &Attachment<'_>,
-    site: &Site,
-) -> Result<UProbeLink, ProbeError> {
+    (site, cookie): (&Site, Cookie),
+) -> Result<Link, ProbeError> {
     let pid = NonZeroU32::new(target.pid).ok_or(ProbeError::Gone { pid: target.pid })?;
-    let program = program(ebpf, site.probe)?;
+    let program = program(ebpf, target.group)?;
     let point = UProbeAttachPoint {
         location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
         cookie: Some(cookie.0),
@@ -238,7 +276,7 @@ fn attach_site(
     // The kernel follows this to the very file that was checked.
     let path = format!("/proc/self/fd/{}", exe.as_raw_fd());
     let link = program.attach(point, path, UProbeScope::OneProcess(pid)).and_then(|id| program.take_link(id));
-    link.map_err(|error| attach_error(target, site, &error))
+    link.map(Link::Apart).map_err(|error| attach_error(target, site, &error))
 }
 
 fn attach_error(target: &Attachment<'_>, site: &Site, error: &ProgramError) -> ProbeError {

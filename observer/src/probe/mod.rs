@@ -33,6 +33,8 @@ mod instruction;
 #[cfg(feature = "bpf")]
 mod links;
 #[cfg(feature = "bpf")]
+mod multi;
+#[cfg(feature = "bpf")]
 mod object;
 #[cfg(feature = "bpf")]
 mod programs;
@@ -42,6 +44,8 @@ mod refusal;
 mod sampling;
 #[cfg(feature = "bpf")]
 mod stub;
+#[cfg(feature = "bpf")]
+mod syscall;
 #[cfg(feature = "bpf")]
 mod undertaker;
 #[cfg(feature = "bpf")]
@@ -85,7 +89,7 @@ impl Default for Options {
 pub struct Attachment<'a> {
     /// Process id in the observer's own PID namespace.
     pub pid: u32,
-    /// Key of the target's counts, below 2⁴⁰; never used for another target, so that a reused pid can't
+    /// Key of the target's counts, below 2³⁷; never used for another target, so that a reused pid can't
     /// inherit counts.
     pub slot: u64,
     /// Offset of `gopc` in the target's `struct g`, in bytes.
@@ -153,15 +157,16 @@ pub struct ReasonWaits {
 
 /// How long a group of probes was in a target.
 ///
-/// Probes are removed one after the other, the last attached first; of [`Group::Waits`] that is the one that
-/// counts parks, so that waits which began in time are still measured while they end.
+/// Where the kernel can't remove them at once, probes go one after the other, the last attached first; of
+/// [`Group::Waits`] that is the one that counts parks, so that waits which began in time are still measured while they
+/// end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OnTime {
     /// From the last probe's attachment to the begin of the removal: how long all of them counted.
     pub complete: Duration,
-    /// How long the second probe counted on after that: of [`Group::Waits`], wake-ups.
+    /// How long the second probe counted on after that: of [`Group::Waits`], wake-ups; 0 where all went at once.
     pub second: Duration,
-    /// How long the first probe counted on: of [`Group::Waits`], goroutines that run again.
+    /// How long the first probe counted on: of [`Group::Waits`], goroutines that run again; 0 where all went at once.
     pub first: Duration,
 }
 

@@ -53,7 +53,7 @@ fn sizes_of(bytes: &[u8], map: &str) -> Option<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use observer_ebpf::abi::Probe;
+    use observer_ebpf::abi::Group;
 
     use super::*;
     use crate::probe::links::program_name;
@@ -83,7 +83,7 @@ mod tests {
             }
         }
         depths.retain(|(name, _)| !name.contains("4loss"));
-        for program in Probe::ALL.map(program_name) {
+        for program in Group::ALL.map(program_name) {
             assert!(depths.iter().any(|(name, _)| *name == program), "{program} is missing");
         }
         assert!(depths.iter().any(|(_, depth)| *depth >= 24), "keys are on no stack: {depths:?}");

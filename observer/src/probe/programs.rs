@@ -11,11 +11,11 @@ use aya_log::EbpfLogger;
 use log::Log;
 use observer_ebpf::abi::{CallsiteKey, Group, KernelLayout, Loss, Probe};
 
-use super::links::{Links, Removal, Removed, locked, program, program_name};
+use super::links::{Links, Removal, Removed, Way, locked, program, program_name};
 use super::refusal::one_line;
 use super::{
     Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, SampledTarget, TargetCounts,
-    TargetWaits, Waits, batch, execs, features, kernel, object, sampling, sampling::Sampling,
+    TargetWaits, Waits, batch, execs, features, kernel, multi, object, sampling, sampling::Sampling,
     waits::WaitMaps,
 };
 
@@ -28,6 +28,8 @@ const LOG_DEBUG: u8 = 4;
 pub struct Probes {
     // Before the programs: a link must not outlive what it runs.
     links: Links,
+    /// The programs for links that hold a whole group, where the kernel has them.
+    together: Option<multi::Programs>,
     counts: MapData,
     waits: WaitMaps,
     without_waits: Option<String>,
@@ -64,14 +66,19 @@ impl Probes {
             .override_global("KERNEL_LAYOUT", &words, true)
             .load(&bytes)
             .map_err(|error| refused(one_line(&error)))?;
-        load_group(&mut ebpf, Group::Lifecycle)?;
-        // Waits are measured where that works; nothing else needs them.
-        let without_waits = load_group(&mut ebpf, Group::Waits).err().map(|error| error.to_string());
+        let together = load_together(&bytes, &ebpf);
+        let mut without_waits = None;
+        if together.is_none() {
+            load_group(&mut ebpf, Group::Lifecycle)?;
+            // Waits are measured where that works; nothing else needs them.
+            without_waits = load_group(&mut ebpf, Group::Waits).err().map(|error| error.to_string());
+        }
         let sampling =
             layout.and_then(|_| Sampling::start(&mut ebpf, options.cpu_sampling_hz)).map(Mutex::new);
         let logger = if verbose { Some(Mutex::new(logger(&mut ebpf)?)) } else { None };
         Ok(Self {
             links: Links::default(),
+            together,
             counts: counts_map(&mut ebpf)?,
             waits: WaitMaps::take(&mut ebpf, cpus)?,
             without_waits,
@@ -95,7 +102,8 @@ impl Probes {
         if let (Group::Waits, Some(reason)) = (target.group, &self.without_waits) {
             return Err(ProbeError::WithoutWaits(reason.clone()));
         }
-        let attached = self.links.attach(&self.ebpf, target);
+        let way = self.together.as_ref().map_or(Way::Apart(&self.ebpf), Way::Together);
+        let attached = self.links.attach(&way, target);
         if attached.is_err() && !self.links.has(target.slot, target.group) {
             // Probes that were undone may have counted.
             self.left(target.slot)?;
@@ -107,8 +115,8 @@ impl Probes {
     /// Removes a group of probes from a target; returns what was counted at its callsites since the first
     /// group came. The counts go on while another group is in the target, and begin anew after the last.
     ///
-    /// It waits for the kernel, about a tenth of a second for each site: use [`Self::forget`] for a
-    /// target that has ended. What the group [`Group::Waits`] measured is for [`Self::take_waits`].
+    /// It waits for the kernel, up to a tenth of a second, and where each probe has a link of its own, as long for each:
+    /// use [`Self::forget`] for a target that has ended. What the group [`Group::Waits`] measured is for [`Self::take_waits`].
     ///
     /// # Errors
     /// The probes are removed in any case; an error means that the counts could not be read.
@@ -194,8 +202,8 @@ impl Probes {
         self.links.count()
     }
 
-    /// Links of targets that have ended which the kernel has not removed yet: it takes about a tenth of a second
-    /// for each, and each holds a descriptor.
+    /// Groups of probes of targets that have ended which the kernel has not removed yet: it takes up to a tenth of a
+    /// second for each link, and each holds a descriptor.
     #[must_use]
     pub fn closing(&self) -> usize {
         self.links.closing()
@@ -245,6 +253,11 @@ impl Probes {
         ExecWatch::new(map, link)
     }
 
+    /// Whether all probes of a group come and go with one link.
+    pub(super) const fn have_one_link(&self) -> bool {
+        self.together.is_some()
+    }
+
     pub(super) fn programs(&self) -> MutexGuard<'_, Ebpf> {
         locked(&self.ebpf)
     }
@@ -280,16 +293,19 @@ pub(super) fn exec_program(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ProbeE
     program.ok_or(ProbeError::Object("process_exec"))
 }
 
+/// The programs for links that hold a whole group, where that works.
+fn load_together(object: &[u8], ebpf: &Ebpf) -> Option<multi::Programs> {
+    kernel::version().filter(|version| *version >= multi::SINCE)?;
+    let loaded = multi::Programs::load(object, ebpf);
+    loaded.inspect_err(|error| tracing::debug!(%error, "each probe gets a link of its own")).ok()
+}
+
+/// Loads a group's program for links that hold one probe each.
 fn load_group(ebpf: &mut Ebpf, group: Group) -> Result<(), ProbeError> {
-    for probe in Probe::ALL.into_iter().filter(|probe| probe.group() == group) {
-        let loaded = program(ebpf, probe)?.load();
-        let what = program_name(probe);
-        loaded.map_err(|error| {
-            let reason = features::lacks_helpers().unwrap_or_else(|| one_line(&error));
-            ProbeError::Load { what, reason }
-        })?;
-    }
-    Ok(())
+    program(ebpf, group)?.load().map_err(|error| {
+        let reason = features::lacks_helpers().unwrap_or_else(|| one_line(&error));
+        ProbeError::Load { what: program_name(group), reason }
+    })
 }
 
 fn counts_error(source: std::io::Error) -> ProbeError {

@@ -41,8 +41,8 @@ const DESCRIPTOR: [u64; 3] = [0x60, 0, 0x61];
 const CALLS_PER_ROUND: u64 = 500;
 const ROUNDS: u64 = 10;
 
-/// Sites of the largest group, whose coming and going is charged for each group.
-const SITES: u32 = 3;
+/// Links of a group whose probes have one each; their coming and going is charged for each group.
+const LINKS: u32 = 3;
 
 /// Measures what hits of a counting probe, and its coming and going, cost here, with the caches warm.
 ///
@@ -84,7 +84,7 @@ pub fn calibrate() -> Result<Costs, ProbeError> {
             hit_alone,
             hit_crowded: crowd.into_iter().max().unwrap_or(hit_alone),
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
-            cycle: cycle * SITES,
+            cycle: if probes.have_one_link() { cycle } else { cycle * LINKS },
         }),
         other => Err(ProbeError::Attach {
             pid: own.pid,

@@ -6,7 +6,7 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use observer_ebpf::abi::Group;
 use crate::attach::{text_is_clean, text_of};
 use crate::spawner::{self, ALL, ANY, EVERY, Go, Spawner};
 
-/// How often probes come and go unless said otherwise: each time takes the kernel a third of a second.
+/// How often probes come and go unless said otherwise: each time takes the kernel up to a third of a second.
 const FEW: usize = 12;
 /// Seconds that no run takes.
 const NO_LIMIT: usize = 10_000_000;
@@ -31,8 +31,8 @@ fn descriptors() -> usize {
 
 /// Probes of both groups come and go in a target that collects garbage, moves stacks, starts processes and is
 /// interrupted all the time: it lives, none of its sums is damaged, its text is byte for byte that of its file,
-/// and no descriptor, no link and no entry of a map is left. One version after the other: the kernel removes one
-/// breakpoint of the machine at a time.
+/// and no descriptor, no link and no entry of a map is left. All versions at the same time: nearly all of it is waiting
+/// for the kernel.
 #[test]
 fn a_busy_target_survives() {
     if !spawner::can_run() {
@@ -42,13 +42,21 @@ fn a_busy_target_survives() {
     let versions: &[Go] = if cycles.is_ok() { &EVERY } else { &ALL };
     let cycles = cycles.unwrap_or_else(|_| FEW.to_string());
     let seconds = env::var("OBSERVER_CYCLES_SECONDS").map_or(NO_LIMIT, |seconds| seconds.parse().unwrap());
-    for go in versions {
-        // In a process of its own, because other tests open and close descriptors.
-        let survivor = Command::new(env::current_exe().unwrap())
+    // In processes of their own, because other tests open and close descriptors.
+    let start = |go: &Go| {
+        Command::new(env::current_exe().unwrap())
             .args(["--ignored", "--exact", "--nocapture", "faults::survivor"])
-            .env("OBSERVER_TEST_SURVIVE", format!("{} {cycles} {}", go.version, seconds / versions.len()))
-            .output()
-            .unwrap();
+            .env("OBSERVER_TEST_SURVIVE", format!("{} {cycles} {seconds}", go.version))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let survivors: Vec<Child> = versions.iter().map(start).collect();
+    // All of them have ended before anything is said of one.
+    let ended: Vec<Output> =
+        survivors.into_iter().map(|survivor| survivor.wait_with_output().unwrap()).collect();
+    for survivor in ended {
         let told = String::from_utf8_lossy(&survivor.stdout);
         assert!(survivor.status.success(), "{told}{}", String::from_utf8_lossy(&survivor.stderr));
         // The bench reads it.

@@ -1,7 +1,10 @@
 //! Parks and waits, against programs that know their own.
 
-use observer::probe::{Options, Probes, ReasonWaits, TargetWaits};
-use observer_ebpf::abi::{Durations, Group, Loss};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use observer::probe::{Attachment, Options, Probes, ReasonWaits, TargetWaits};
+use observer_ebpf::abi::{Durations, Group, Loss, Probe};
 
 use crate::spawner::{self, ANY, EVERY, Spawner};
 
@@ -60,7 +63,7 @@ fn waits_across_the_ends_are_told_apart() {
         let (probes, mut target) = (load(), go.start());
         probes.attach(&target.waits_attachment(1)).unwrap();
         target.run("blocked", 300);
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(300));
         let (parks, waits) = close(&probes, &target);
         assert_eq!(parks, [parked("main.spawnBlocked", "main.blocked", 300)]);
         let blocked = frequent(&waits, 300);
@@ -132,6 +135,47 @@ fn quantile(buckets: &[u64], percent: u64) -> usize {
             below >= rank
         })
         .unwrap()
+}
+
+/// Where the kernel takes a group's probes out together, none is hit for long while it waits for another: a goroutine
+/// that sleeps runs as often as it parks, and would go on being counted when it runs. Each park that was counted has
+/// a wait that ended or is open, also of those that happened while the probes were going.
+#[test]
+fn probes_leave_together() {
+    if !spawner::can_run() {
+        return;
+    }
+    let (probes, like, mut target) = (load(), ANY.start(), ANY.start());
+    let attachment = Attachment { pid: target.pid(), ..like.waits_attachment(1) };
+    let hits = |wanted| probes.hits().unwrap().into_iter().find(|(probe, _)| *probe == wanted).unwrap().1;
+    let gone = AtomicBool::new(false);
+    let waits = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !gone.load(Ordering::Relaxed) {
+                target.run("sleep", 1000);
+            }
+        });
+        probes.attach(&attachment).unwrap();
+        while hits(Probe::Park) < 10_000 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let (_, waits) = close(&probes, &like);
+        gone.store(true, Ordering::Relaxed);
+        waits
+    });
+    let sleeps = frequent(&waits, 5000);
+    let ended: u64 = sleeps.counts.until_run.buckets.iter().sum();
+    assert_eq!(sleeps.counts.parks, ended + sleeps.open);
+    if kernel_takes_them_together() {
+        let (parks, runs) = (hits(Probe::Park), hits(Probe::Run));
+        assert!(runs.abs_diff(parks) < parks / 2, "{parks} parks, {runs} runs");
+    }
+}
+
+fn kernel_takes_them_together() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 12)
 }
 
 /// Wait probes come and go while creations are counted on, and the other way round.

@@ -10,7 +10,7 @@ use super::decision::Decision;
 /// So long a group is looked at often when it has come.
 const TRIAL: Duration = Duration::from_millis(500);
 /// How long waits are watched at a time: long enough for waits of a fraction of a second to begin and end.
-const WAITS_LENGTH: Duration = Duration::from_millis(500);
+const WAITS_LENGTH: Duration = Duration::from_secs(1);
 /// From the end of one window on waits to the next at the earliest.
 const WAITS_PAUSE: Duration = Duration::from_secs(10);
 /// A window that costs so much of one CPU holds its target up noticeably, ...

@@ -33,8 +33,8 @@ const STEP: Duration = Duration::from_millis(200);
 /// How often, when probes came in just now or the account will soon be overdrawn: nobody knows what a target
 /// does before it is watched.
 const QUICK: Duration = Duration::from_millis(25);
-/// Groups that may be on their way out before another window begins. The kernel removes breakpoints one after
-/// the other, about a tenth of a second each, and those that wait cost their target.
+/// Groups that may be on their way out before another window begins. They leave one after the other, and those that
+/// wait cost their target: up to a tenth of a second for each link.
 const MAX_LEAVING: usize = 2;
 /// From the begin of one window on waits to that of the next, of whatever target: each costs the observer itself some
 /// CPU time, and with many targets they would come one after the other.
@@ -228,7 +228,7 @@ impl Governor {
         rates
     }
 
-    /// Ends what is overdrawn or over; the costliest first, because the kernel takes them one by one.
+    /// Ends what is overdrawn or over; the costliest first, because they leave one by one.
     fn leave(&mut self, now: Instant) -> Vec<Action> {
         self.accounts.values_mut().for_each(|account| account.look(now));
         let mut over: Vec<_> =

@@ -157,7 +157,7 @@ fn waits_come_in_windows() {
             Group::Lifecycle => assert!(story.coverage() > 0.99, "target {slot}: {}", story.coverage()),
             Group::Waits => {
                 assert!(story.entered.len() >= 2, "target {slot}: {} windows", story.entered.len());
-                assert!(story.longest_over(0.0) <= 0.5 + SLACK, "target {slot}");
+                assert!(story.longest_over(0.0) <= 1.0 + SLACK, "target {slot}");
                 assert!(story.spent() / 300.0 <= SHARE * 1.2, "target {slot}");
             }
         }
@@ -171,7 +171,7 @@ fn waits_come_in_windows() {
 /// Windows on waits that hold their target up take about one hundredth of its time; others come as often as ever.
 #[test]
 fn costly_windows_are_rare() {
-    for (load, most, least) in [(2e5, 0.011, 4), (2e4, 0.2, 20)] {
+    for (load, most, least) in [(2e5, 0.013, 4), (2e4, 0.2, 20)] {
         let mut machine = Machine::new(Budgets { target: Budget::share(0.1), node: Budget::share(1.0) }, 23);
         machine.admit(1, Group::Waits, steady(load));
         let story = machine.run(600.0).remove(&(1, Group::Waits)).unwrap();
