@@ -25,9 +25,9 @@ use super::links::program_name;
 use super::refusal::one_line;
 use super::syscall::bpf;
 
-/// First kernel that waits once for all probes of a link. Earlier ones with such links (from 6.6 on) have bugs besides:
-/// threads that were not taken for the process's (<https://github.com/torvalds/linux/commit/46ba0e49b642>), and memory
-/// that was used after it was freed (<https://github.com/torvalds/linux/commit/5fe6e308abae>).
+/// First kernel that waits once for all probes of a link (`uprobe_unregister_sync` in `kernel/trace/bpf_trace.c`). Such
+/// links are there from 6.6 on, but early ones took only some threads for the process's ("bpf: fix multi-uprobe PID
+/// filtering logic") or used memory that was freed ("bpf: Fix use-after-free in bpf_uprobe_multi_link_attach()").
 pub(super) const SINCE: (u32, u32) = (6, 12);
 
 const BPF_PROG_LOAD: c_long = 5;
