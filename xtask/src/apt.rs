@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process;
+use crate::{process, setup};
 
 /// The keys of Debian's archives, where Debian keeps them.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -112,10 +112,12 @@ fn mirror<'a>(known: &'a str, archive: &str) -> Result<&'a str> {
 }
 
 fn update() -> Result<()> {
+    let _lock = setup::lock(setup::PACKAGES)?;
     process::output(&mut apt_get(&["-qq", "update"])).map(drop)
 }
 
 fn install_known(packages: &[&str]) -> Result<()> {
+    let _lock = setup::lock(setup::PACKAGES)?;
     let mut command = apt_get(&["-qq", "-y", "install", "--no-install-recommends"]);
     process::output(command.args(packages)).map(drop)
 }

@@ -22,13 +22,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !setup::go(&[Release::newest()])? {
         bail!("the demo's service needs the newest Go");
     }
-    let observer = build::run()?;
+    // First, because the observer is often being built in another terminal.
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("leak");
     let mut compile = go::command(&Release::newest().root());
     process::run(
         compile.args(["build", "-o"]).arg(&program).arg(".").current_dir(process::root().join(LEAK)),
     )?;
+
+    let observer = build::run()?;
 
     let service = Service::start(&program)?;
     let pid = service.0.id().to_string();

@@ -31,7 +31,7 @@ pub(crate) struct Missing {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let releases = if args.go.is_empty() { Release::all() } else { &args.go };
-    let _lock = lock()?;
+    let (_building, _testing) = (lock(BUILDING)?, lock(TESTING)?);
     let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker), vm::ensure()]
         .into_iter()
         .chain(TOOLS.iter().map(Tool::ensure))
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// What building needs: an error names the command that helps.
 pub(crate) fn bpf() -> Result<()> {
-    let _lock = lock()?;
+    let _lock = lock(BUILDING)?;
     let Err(missing) = bpf::ensure(false) else { return Ok(()) };
     report(&[missing]);
     bail!("observer cannot be built with probes")
@@ -56,7 +56,7 @@ pub(crate) fn bpf() -> Result<()> {
 
 /// The Go toolchains of these releases, as far as they can be had; whether all can.
 pub(crate) fn go(releases: &[Release]) -> Result<bool> {
-    let _lock = lock()?;
+    let _lock = lock(TESTING)?;
     let missing: Vec<Missing> = releases.iter().filter_map(|release| release.ensure().err()).collect();
     report(&missing);
     Ok(missing.is_empty())
@@ -65,7 +65,7 @@ pub(crate) fn go(releases: &[Release]) -> Result<bool> {
 /// What the tests use, as far as it can be had; whether all can.
 pub(crate) fn tests() -> Result<bool> {
     let go = go(Release::all())?;
-    let _lock = lock()?;
+    let _lock = lock(TESTING)?;
     let missing: Vec<Missing> = TOOLS.iter().filter_map(|tool| tool.ensure().err()).collect();
     report(&missing);
     Ok(go && missing.is_empty())
@@ -73,7 +73,7 @@ pub(crate) fn tests() -> Result<bool> {
 
 /// What the tests in guests need; whether it is there.
 pub(crate) fn guests() -> Result<bool> {
-    let _lock = lock()?;
+    let _lock = lock(TESTING)?;
     let guests = vm::ensure();
     report(guests.as_ref().err());
     Ok(guests.is_ok())
@@ -85,10 +85,16 @@ fn report<'a>(missing: impl IntoIterator<Item = &'a Missing>) {
     }
 }
 
-/// Two set-ups at a time would install everything twice.
-fn lock() -> Result<File> {
+/// Of what building needs, and of what tests and demo need: neither waits for the other.
+const BUILDING: &str = "setup-building.lock";
+const TESTING: &str = "setup-testing.lock";
+/// Of the machine's packages: apt-get doesn't wait for another.
+pub(crate) const PACKAGES: &str = "setup-packages.lock";
+
+/// Two set-ups of the same at a time would install everything twice.
+pub(crate) fn lock(name: &str) -> Result<File> {
     let folder = toolchain::cache();
-    let create = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join("setup.lock")));
+    let create = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(name)));
     let file = create.with_context(|| format!("cannot write to {}", folder.display()))?;
     file.lock()?;
     Ok(file)
