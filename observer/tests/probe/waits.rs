@@ -150,13 +150,15 @@ fn probes_leave_together() {
     let hits = |wanted| probes.hits().unwrap().into_iter().find(|(probe, _)| *probe == wanted).unwrap().1;
     let gone = AtomicBool::new(false);
     let waits = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !gone.load(Ordering::Relaxed) {
+        // Far more often than is needed, and not for ever if something goes wrong here.
+        let sleeper = scope.spawn(|| {
+            for _ in (0..500).take_while(|_| !gone.load(Ordering::Relaxed)) {
                 target.run("sleep", 1000);
             }
         });
         probes.attach(&attachment).unwrap();
         while hits(Probe::Park) < 10_000 {
+            assert!(!sleeper.is_finished(), "it parks too seldom");
             std::thread::sleep(Duration::from_millis(1));
         }
         let (_, waits) = close(&probes, &like);
