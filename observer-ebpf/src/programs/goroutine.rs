@@ -19,7 +19,7 @@ const CREATE: u32 = Probe::Create as u32;
 const CREATE_COROUTINE: u32 = Probe::CreateCoroutine as u32;
 const EXIT: u32 = Probe::Exit as u32;
 
-/// All probes of [`observer_ebpf::abi::Group::Lifecycle`]: the kernel takes all that run one program out at once.
+/// All probes of [`observer_ebpf::abi::Group::Lifecycle`]: one link holds them, and a link has one program.
 #[uprobe]
 pub fn goroutine_lifecycle(ctx: ProbeContext) -> u32 {
     let cookie = cookie(&ctx);

@@ -27,7 +27,7 @@ const RUN: u32 = Probe::Run as u32;
 const READY: u32 = Probe::Ready as u32;
 const PARK: u32 = Probe::Park as u32;
 
-/// All probes of [`observer_ebpf::abi::Group::Waits`]: the kernel takes all that run one program out at once.
+/// All probes of [`observer_ebpf::abi::Group::Waits`]: one link holds them, and a link has one program.
 #[uprobe]
 pub fn goroutine_waits(ctx: ProbeContext) -> u32 {
     let (g, cookie) = (registers(&ctx).rax, cookie(&ctx));

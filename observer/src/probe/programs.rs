@@ -116,7 +116,8 @@ impl Probes {
     /// group came. The counts go on while another group is in the target, and begin anew after the last.
     ///
     /// It waits for the kernel, up to a tenth of a second, and where each probe has a link of its own, as long for each:
-    /// use [`Self::forget`] for a target that has ended. What the group [`Group::Waits`] measured is for [`Self::take_waits`].
+    /// use [`Self::forget`] for a target that has ended. What the group [`Group::Waits`] measured is for
+    /// [`Self::take_waits`].
     ///
     /// # Errors
     /// The probes are removed in any case; an error means that the counts could not be read.
