@@ -7,6 +7,7 @@ mod cgroups;
 mod child;
 mod dump;
 mod faults;
+mod http;
 mod idle;
 mod inspect;
 mod kernel;
@@ -55,7 +56,7 @@ struct Run {
 type Bench = fn(&mut Report, &Run) -> Result<()>;
 
 /// `inspect` comes first: a child's peak memory is at least its parent's when it was started.
-const NAMES: [(&str, Bench); 12] = [
+const NAMES: [(&str, Bench); 13] = [
     ("inspect", |report, run| inspect::run(report, run.short)),
     ("probe-cost", |report, run| probe_cost::run(report, run.short)),
     ("snapshot", |report, run| snapshot::run(report, run.short)),
@@ -66,6 +67,7 @@ const NAMES: [(&str, Bench); 12] = [
     ("scrape", |report, run| node::scrape(report, run.short)),
     ("turnover", |report, run| turnover::run(report, run.short)),
     ("overhead", |report, run| overhead::run(report, run.short)),
+    ("http", |report, run| http::run(report, run.short)),
     ("accuracy", |report, run| accuracy::run(report, run.short)),
     ("faults", |report, run| faults::run(report, &run.faults, run.short)),
 ];

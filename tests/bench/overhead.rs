@@ -1,4 +1,4 @@
-//! What `serve` with its defaults costs programs that do nothing but what probes watch, and a web server.
+//! What `serve` with its defaults costs programs that do nothing but what probes watch.
 
 use crate::report::{Goal, Report, median};
 use crate::rounds::{Plan, Rounds};
@@ -9,14 +9,10 @@ use observer_tests::go::Go;
 
 const BENCH: &str = "overhead";
 
-/// Requests per second: what the machine that the figures are for serves with time to spare.
-const REQUESTS: &str = "10000";
-
 pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
     let plan = Plan::new(short);
     slowdown(report, plan, "spawnloop", "starting goroutines", 3.0)?;
-    slowdown(report, plan, "pingpong", "parking goroutines", 2.0)?;
-    web(report, plan)
+    slowdown(report, plan, "pingpong", "parking goroutines", 2.0)
 }
 
 /// By how much a program is slower while it is observed, in percent.
@@ -30,33 +26,6 @@ fn slowdown(report: &mut Report, plan: Plan, fixture: &str, what: &str, most: f6
     report.add(BENCH, format!("{what}: rounds alone differ by"), (largest / least - 1.0) * 100.0, "%");
     let slower = (rounds.ratio("ns")? - 1.0) * 100.0;
     report.goal(BENCH, format!("{what}: slower with serve"), slower, "%", Goal::AtMost(most));
-    Ok(())
-}
-
-/// Latencies are within the noise if those with `serve` are, in the median of the rounds, no larger than in the
-/// slowest round alone.
-fn web(report: &mut Report, plan: Plan) -> Result<()> {
-    let mut target = Fixture::start("webload", Go::NEWEST, Variant::Static, &[])?;
-    let rounds = Rounds::of(&mut target, "webload", plan, |seconds| format!("round {seconds}s {REQUESTS}"))?;
-    for quantile in ["p50", "p99"] {
-        let figure = format!("{quantile}_us");
-        let alone = rounds.alone(&figure);
-        let (least, largest) = extremes(&alone)?;
-        let with = median(rounds.observed(&figure))?;
-        let mut add = |what: &str, value| {
-            report.add(BENCH, format!("HTTP request, {quantile}: {what}"), value, "µs");
-        };
-        add("alone", median(alone)?);
-        add("fastest round alone", least);
-        add("slowest round alone", largest);
-        match quantile {
-            "p99" => {
-                let what = "HTTP request, p99: with serve, no more than the slowest round alone";
-                report.goal(BENCH, what, with, "µs", Goal::AtMost(largest));
-            }
-            _ => add("with serve", with),
-        }
-    }
     Ok(())
 }
 

@@ -52,11 +52,13 @@ fn install_linker(llvm: Option<&str>) -> Result<()> {
     let Some(llvm) = llvm else { bail!("rustc does not say which LLVM it has") };
     let prefix = llvm_prefix(llvm)?;
     println!("installing bpf-linker {LINKER} for LLVM {llvm}");
+    // Without optimising, in half of the time: what works there is LLVM, which is optimised.
     process::run(
         process::cargo()
-            .args(["install", "bpf-linker", "--quiet", "--locked", "--force", "--version", LINKER])
+            .args(["install", "bpf-linker", "--debug", "--quiet", "--locked", "--force", "--version", LINKER])
             .args(["--no-default-features", "--features", &format!("llvm-{llvm}"), "--root"])
             .arg(toolchain::linker_root())
+            .env("CARGO_PROFILE_DEV_DEBUG", "none")
             .env("LLVM_PREFIX", &prefix)
             .env(format!("LLVM_SYS_{llvm}1_PREFIX"), &prefix),
     )
