@@ -116,16 +116,17 @@ impl Account {
 
     pub(super) fn left(&mut self, now: Instant) {
         if let Phase::Leaving { since, .. } = self.phase {
-            self.phase = Phase::Outside { since, not_before: now + self.pause(now) };
+            let on =
+                self.last_entered.map_or(Duration::ZERO, |entered| now.saturating_duration_since(entered));
+            self.phase = Phase::Outside { since, not_before: now + self.pause(on) };
         }
     }
 
-    /// How long it stays away after a window that ends now, whatever it may spend.
-    fn pause(&self, now: Instant) -> Duration {
+    /// How long it stays away at least after the last window, which was so long, whatever it may spend.
+    fn pause(&self, on: Duration) -> Duration {
         if self.group == Group::Lifecycle {
             return Duration::ZERO;
         }
-        let on = self.last_entered.map_or(Duration::ZERO, |entered| now.saturating_duration_since(entered));
         if self.window_cost > NOTICEABLE * on.as_secs_f64() {
             WAITS_PAUSE.max(on * QUIET)
         } else {
@@ -218,7 +219,7 @@ impl Account {
     }
 
     fn period(&self, length: Duration, free_after: Duration) -> Duration {
-        self.last_period.unwrap_or(length.saturating_add(free_after))
+        self.last_period.unwrap_or_else(|| length.saturating_add(free_after.max(self.pause(length))))
     }
 
     pub(super) fn overhead(&self) -> f64 {

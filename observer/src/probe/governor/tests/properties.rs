@@ -1,11 +1,11 @@
 //! What holds for every load.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use observer_ebpf::abi::Group;
 
-use super::super::{Budget, Budgets, Costs, Governor};
+use super::super::{Action, Budget, Budgets, Costs, Decision, Governor};
 use super::simulation::{HIT, Machine, Random, Story, TICK, costs, jumping, steady};
 
 const SHARE: f64 = 0.01;
@@ -180,6 +180,21 @@ fn costly_windows_are_rare() {
         assert!(held_up <= most, "{load}: {held_up} of the time");
         assert!(story.entered.len() >= least, "{load}: {} windows", story.entered.len());
     }
+}
+
+/// What is said of the first window counts the pause behind it, before there was a second one.
+#[test]
+fn the_first_window_tells_when_the_next_comes() {
+    let (mut governor, start) = (Governor::new(budgets(0.05), costs(Duration::ZERO)), Instant::now());
+    governor.admit(1, Group::Waits, start);
+    assert_eq!(governor.step(start), [Action::Attach { slot: 1, group: Group::Waits }]);
+    governor.entered(1, Group::Waits, start);
+    let length = Duration::from_secs(1);
+    assert_eq!(governor.step(start + length), [Action::Detach { slot: 1, group: Group::Waits }]);
+    let Some(Decision::Windows { period, .. }) = governor.decision(1, Group::Waits, start + length) else {
+        panic!("no windows")
+    };
+    assert_eq!(period, length + Duration::from_secs(10));
 }
 
 /// Hits are charged later only where they are next to nothing, even if all were one target's.
