@@ -19,6 +19,7 @@ mod report;
 mod rounds;
 mod snapshot;
 mod turnover;
+mod twins;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
