@@ -11,11 +11,11 @@ use crate::wait;
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
+use observer_image::Image;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use tempfile::TempDir;
-use xtask::image::Image;
 
 /// Holds a pod's namespaces; a Go program would be one more target.
 const PAUSE: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n";
@@ -125,7 +125,7 @@ impl Containerd {
             port: None,
             labels: &[],
         };
-        xtask::image::write(&image, File::create(&file)?)?;
+        observer_image::write(&image, File::create(&file)?)?;
         self.import(reference, &file)
     }
 

@@ -12,8 +12,8 @@ mod build;
 mod demo;
 mod fuzz;
 mod go;
+mod image;
 mod layouts;
-mod pack;
 mod process;
 mod python;
 mod run;
@@ -39,7 +39,7 @@ enum Command {
     /// Set up and build the release binary
     Build,
     /// Set up, build, and write a container image
-    Image(pack::Args),
+    Image(image::Args),
     /// Set up, build, and start `observer serve`
     Run(run::Args),
     /// Set up, build, and run every check and test
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Build => build::run().map(drop),
-        Command::Image(args) => pack::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail};
 
 use super::fields::{Kind, STRUCTS};
 use super::measure::{Measured, Offsets};
-use crate::process;
 
 /// The whole file, formatted; `measured` has one entry per minor version, oldest first.
 pub(super) fn file(measured: &[Measured]) -> Result<String> {
@@ -59,7 +58,7 @@ fn value(kind: Kind, offsets: &Offsets) -> String {
 fn format(text: &str) -> Result<String> {
     let mut rustfmt = Command::new("rustfmt")
         .args(["--edition=2024", "--config-path"])
-        .arg(process::root())
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

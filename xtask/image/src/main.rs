@@ -1,39 +1,39 @@
-//! `cargo xtask image`: the observer as a container image.
+//! Packs an observer into a container image: the program behind `cargo xtask image`.
+#![allow(clippy::print_stdout, reason = "this program talks to a person, not to a log")]
 
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use xtask::image::{self, Image};
-
-use crate::{build, process};
+use clap::Parser;
+use observer_image::Image;
 
 /// The name below `localhost/` can't be had from any registry: nobody else's image is started by mistake.
 const NAME: &str = "localhost/observer";
 
-#[derive(clap::Args)]
-pub(crate) struct Args {
+#[derive(Parser)]
+struct Args {
+    /// The program
+    binary: PathBuf,
+    /// File to write
+    output: PathBuf,
     /// Name and tag of the image (default: localhost/observer:VERSION)
     #[arg(long)]
     name: Option<String>,
-    /// File to write (default: observer-VERSION.tar in the target directory)
-    #[arg(long, short)]
-    output: Option<PathBuf>,
-    /// Pack this program instead of building one
-    #[arg(long, value_name = "FILE")]
-    binary: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+fn main() -> ExitCode {
+    let Err(error) = pack(Args::parse()) else { return ExitCode::SUCCESS };
+    // A person needs the reason; returned from main it would bring a backtrace wherever those are on.
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn pack(Args { binary, output, name }: Args) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
-    let binary = args.binary.clone().map_or_else(build::run, Ok)?;
-    let output = match &args.output {
-        Some(output) => output.clone(),
-        None => process::target_dir()?.join(format!("observer-{version}.tar")),
-    };
-    let reference = args.name.clone().unwrap_or_else(|| format!("{NAME}:{version}"));
+    let reference = name.unwrap_or_else(|| format!("{NAME}:{version}"));
     let image = Image {
         reference: &reference,
         name: "observer",
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ],
     };
     let file = File::create(&output).with_context(|| format!("cannot create {}", output.display()))?;
-    image::write(&image, BufWriter::new(file))?;
+    observer_image::write(&image, BufWriter::new(file))?;
     let size = fs::metadata(&output)?.len() as f64 / 1e6;
     println!("{reference} is in {} ({size:.1} MB); to install it on a node:", output.display());
     println!("  ctr --namespace k8s.io images import {}", output.display());
@@ -70,7 +70,9 @@ fn stripped(binary: &Path) -> Result<Vec<u8>> {
     );
     let folder = tempfile::tempdir()?;
     let copy = folder.path().join("observer");
-    process::run(Command::new("objcopy").arg("--strip-debug").arg(binary).arg(&copy))?;
+    let objcopy = Command::new("objcopy").arg("--strip-debug").arg(binary).arg(&copy).status();
+    let status = objcopy.context("cannot start objcopy, which is in binutils")?;
+    ensure!(status.success(), "objcopy cannot strip {}", binary.display());
     Ok(fs::read(copy)?)
 }
 

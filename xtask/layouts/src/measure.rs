@@ -1,16 +1,12 @@
 //! Measures the structs of one Go toolchain's runtime, and merges those of one minor version.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use super::dwarf::Types;
 use super::fields::{Field, Kind, STRUCTS, Struct};
-use crate::{go, process};
-
-/// Needs nothing but the runtime.
-const PROGRAM: &str = "package main\n\nfunc main() { println() }\n";
 
 /// The offsets that one field holds: none, one or several.
 pub(super) type Offsets = Vec<u64>;
@@ -24,12 +20,13 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// Builds a program with a toolchain and measures its runtime.
-    pub(super) fn of(root: &Path) -> Result<Self> {
-        let version = version(root)?;
+    /// Measures the runtime in an executable that is called as its toolchain.
+    pub(super) fn of(executable: &Path) -> Result<Self> {
+        let version = executable.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let minor = minor(&version).with_context(|| format!("{version} is no Go release"))?;
-        println!("measuring {version}");
-        let types = Types::read(&build(root)?)?;
+        eprintln!("measuring {version}");
+        let bytes = fs::read(executable).with_context(|| format!("cannot read {}", executable.display()))?;
+        let types = Types::read(&bytes)?;
         let structs = STRUCTS.iter().map(|of| measure(&types, of)).collect::<Result<_>>();
         Ok(Self { minor, structs: structs.with_context(|| version.clone())?, versions: vec![version] })
     }
@@ -42,7 +39,7 @@ impl Measured {
                 if *ours == theirs {
                     continue;
                 }
-                println!("{}.{} moves: {ours:?} in {from}, {theirs:?} in {to}", of.go, field.name);
+                eprintln!("{}.{} moves: {ours:?} in {from}, {theirs:?} in {to}", of.go, field.name);
                 if field.kind != Kind::Optional {
                     bail!(
                         "{}.{} moves within Go 1.{}: it can't be in the table",
@@ -85,26 +82,6 @@ fn offsets(types: &Types, go: &str, field: &Field) -> Result<Offsets> {
         found.truncate(1);
     }
     Ok(found)
-}
-
-/// The bytes of a program with DWARF.
-fn build(root: &Path) -> Result<Vec<u8>> {
-    let folder = tempfile::tempdir()?;
-    fs::write(folder.path().join("main.go"), PROGRAM)?;
-    process::run(
-        go::command(root)
-            .args(["build", "-ldflags=-compressdwarf=false", "-o", "program", "main.go"])
-            .current_dir(folder.path())
-            .env("CGO_ENABLED", "0"),
-    )?;
-    Ok(fs::read(folder.path().join("program"))?)
-}
-
-/// First line of the file `VERSION`: `go1.24.11`.
-fn version(root: &Path) -> Result<String> {
-    let file: PathBuf = root.join("VERSION");
-    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 fn minor(version: &str) -> Option<u32> {

@@ -1,3 +1,0 @@
-//! What the tests share with `cargo xtask`: writing container images.
-
-pub mod image;
