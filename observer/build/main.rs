@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "a build script talks to cargo on standard output")]
 
 use std::env;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -68,6 +69,7 @@ impl From<String> for Failure {
 
 /// Path of the object.
 fn build() -> Result<PathBuf, Failure> {
+    await_setup();
     let (Some(rust), Some(linker)) = (RustToolchain::find(), toolchain::find_linker()) else {
         return Err(Failure::from(MISSING.to_owned()));
     };
@@ -81,6 +83,14 @@ fn build() -> Result<PathBuf, Failure> {
         )));
     }
     Ok(target_dir.join(TARGET).join("release/observer-ebpf"))
+}
+
+/// Waits until nobody installs the BPF toolchain: `cargo xtask` does that while cargo compiles what doesn't need it.
+fn await_setup() {
+    // Without the file nobody ever did; what is missing is said later.
+    if let Ok(lock) = File::open(toolchain::cache().join(toolchain::BUILDING)) {
+        let _ = lock.lock_shared();
+    }
 }
 
 /// Runs the other toolchain's cargo; whether it succeeded. Its messages go to our standard error.

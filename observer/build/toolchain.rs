@@ -60,6 +60,9 @@ pub(crate) fn linker_root() -> PathBuf {
     cache().join("bpf-linker")
 }
 
+/// Held, in [`cache`], by who installs what is found here: others wait for it.
+pub(crate) const BUILDING: &str = "setup-building.lock";
+
 /// What is fetched once per machine: `$OBSERVER_CACHE`, else `$XDG_CACHE_HOME/observer`, else `~/.cache/observer`.
 pub(crate) fn cache() -> PathBuf {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

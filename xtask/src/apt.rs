@@ -118,7 +118,9 @@ fn update() -> Result<()> {
 
 fn install_known(packages: &[&str]) -> Result<()> {
     let _lock = setup::lock(setup::PACKAGES)?;
-    let mut command = apt_get(&["-qq", "-y", "install", "--no-install-recommends"]);
+    // Somebody may be installing something else by hand.
+    let wait = "-oDPkg::Lock::Timeout=300";
+    let mut command = apt_get(&["-qq", "-y", wait, "install", "--no-install-recommends"]);
     process::output(command.args(packages)).map(drop)
 }
 

@@ -1,10 +1,12 @@
 //! `cargo xtask setup`: finds or installs what building and testing need.
 
 use std::fs::{self, File};
+use std::thread;
 
 use anyhow::{Context, Error, Result, bail};
 
 use crate::go::Release;
+use crate::toolchain::BUILDING;
 use crate::tools::{TOOLS, Tool};
 use crate::{bpf, toolchain, vm};
 
@@ -31,8 +33,12 @@ pub(crate) struct Missing {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let releases = if args.go.is_empty() { Release::all() } else { &args.go };
-    let (_building, _testing) = (lock(BUILDING)?, lock(TESTING)?);
-    let missing: Vec<Missing> = [bpf::ensure(args.rebuild_linker), vm::ensure()]
+    let bpf = {
+        let _lock = lock(BUILDING)?;
+        bpf::ensure(args.rebuild_linker)
+    };
+    let _lock = lock(TESTING)?;
+    let missing: Vec<Missing> = [bpf, vm::ensure()]
         .into_iter()
         .chain(TOOLS.iter().map(Tool::ensure))
         .chain(releases.iter().map(|release| release.ensure()))
@@ -46,12 +52,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What building needs: an error names the command that helps.
-pub(crate) fn bpf() -> Result<()> {
-    let _lock = lock(BUILDING)?;
-    let Err(missing) = bpf::ensure(false) else { return Ok(()) };
-    report(&[missing]);
-    bail!("observer cannot be built with probes")
+/// Finds or installs what building needs while `work` compiles what doesn't need it: where the BPF toolchain comes in,
+/// the build script of `observer` waits for us. An error names the command that helps.
+pub(crate) fn beside<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let lock = lock(BUILDING)?;
+    let ensure = move || {
+        let done = bpf::ensure(false);
+        drop(lock);
+        report(done.as_ref().err());
+        done.is_ok()
+    };
+    thread::scope(|scope| {
+        let ensured = scope.spawn(ensure);
+        let worked = work();
+        if !ensured.join().unwrap_or(false) {
+            bail!("observer cannot be built with probes");
+        }
+        worked
+    })
 }
 
 /// The Go toolchains of these releases, as far as they can be had; whether all can.
@@ -85,8 +103,7 @@ fn report<'a>(missing: impl IntoIterator<Item = &'a Missing>) {
     }
 }
 
-/// Of what building needs, and of what tests and demo need: neither waits for the other.
-const BUILDING: &str = "setup-building.lock";
+/// Of what tests and demo need, which waits for nothing that building needs.
 const TESTING: &str = "setup-testing.lock";
 /// Of the machine's packages: apt-get doesn't wait for another.
 pub(crate) const PACKAGES: &str = "setup-packages.lock";

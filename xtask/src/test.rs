@@ -83,11 +83,10 @@ fn path() -> Result<OsString> {
 
 /// Format, lints, and that observer builds without probes.
 fn check_source() -> Result<()> {
-    setup::bpf()?;
     let checks: [&[&str]; 3] = [
         &["fmt", "--all", "--check"],
         &["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"],
         &["check", "--package=observer", "--no-default-features"],
     ];
-    checks.iter().try_for_each(|args| process::run(Command::args(&mut cargo(), *args)))
+    setup::beside(|| checks.iter().try_for_each(|args| process::run(Command::args(&mut cargo(), *args))))
 }
