@@ -15,6 +15,7 @@ mod machine;
 mod node;
 mod overhead;
 mod probe_cost;
+mod rank;
 mod report;
 mod rounds;
 mod snapshot;

@@ -15,9 +15,10 @@ pub(crate) fn run(report: &mut Report, short: bool) -> Result<()> {
 const fn plan(short: bool) -> Plan {
     if short {
         let options = &["--exclude", "process=twin", "--interval", "1s"];
-        Plan { options, observed: 1, seconds: 1, settling_seconds: 2 }
+        Plan { options, observed: 1, seconds: 1, alone_seconds: 1, settling_seconds: 2 }
     } else {
-        Plan { options: &["--exclude", "process=twin"], observed: 3, seconds: 60, settling_seconds: 20 }
+        let options = &["--exclude", "process=twin"];
+        Plan { options, observed: 2, seconds: 60, alone_seconds: 20, settling_seconds: 20 }
     }
 }
 

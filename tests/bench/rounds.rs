@@ -25,8 +25,10 @@ pub(crate) struct Plan {
     pub(crate) options: &'static [&'static str],
     /// Observed rounds; there is one more alone.
     pub(crate) observed: usize,
-    /// Of a round, observed or alone: the longer one is, the more of what is rare on the machine comes into its tail.
+    /// Of an observed round.
     pub(crate) seconds: u32,
+    /// Of a round alone.
+    pub(crate) alone_seconds: u32,
     /// The target works while `serve` starts and the governor learns what it does; nobody measures that. Longer than
     /// an interval of `serve`.
     pub(crate) settling_seconds: u32,
@@ -41,7 +43,7 @@ impl<T> Rounds<T> {
         mut work: impl FnMut(u32) -> Result<T>,
     ) -> Result<Self> {
         let mut rounds =
-            Self { alone: vec![work(plan.seconds)?], observed: Vec::new(), serve_cpu: Vec::new() };
+            Self { alone: vec![work(plan.alone_seconds)?], observed: Vec::new(), serve_cpu: Vec::new() };
         for _ in 0..plan.observed {
             let serve = Serve::start(plan.options)?;
             work(plan.settling_seconds)?;
@@ -52,7 +54,7 @@ impl<T> Rounds<T> {
             rounds.serve_cpu.push(used.as_secs_f64() / start.elapsed().as_secs_f64());
             serve.end_by(Signal::SIGTERM)?;
             wait::until("the code as it was", || Ok(text_is_pristine(pid)?.then_some(())))?;
-            rounds.alone.push(work(plan.seconds)?);
+            rounds.alone.push(work(plan.alone_seconds)?);
         }
         Ok(rounds)
     }
