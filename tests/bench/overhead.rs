@@ -24,8 +24,8 @@ const fn plan(short: bool) -> Plan {
 
 /// By how much a program is slower while it is observed, in percent.
 ///
-/// Alone and observed can't be told apart by a few percent in rounds one after the other: what the machine's
-/// neighbours do to a processor makes these loops slower by a third, for seconds. So a round compares the program with
+/// Rounds one after the other can't tell a few percent: on the machine that the figures are for, with nothing else
+/// running and no time stolen, these loops become slower by a third, for seconds. So a round compares the program with
 /// its twin, which runs at the same time and is not observed; what that can't see, because it is taken from both, is
 /// the CPU time of `serve`, which is added: of two processors that are busy it takes half from each.
 fn slowdown(report: &mut Report, short: bool, fixture: &str, what: &str, most: f64) -> Result<()> {

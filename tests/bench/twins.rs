@@ -14,8 +14,8 @@ use std::thread::{scope, sleep};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Much shorter than what the machine's neighbours do to a processor, which lasts for seconds; much longer than what a
-/// move to another processor costs.
+/// Much shorter than the times for which a processor is faster or slower, which are seconds; much longer than what a move
+/// to another processor costs.
 const TURN: Duration = Duration::from_millis(50);
 
 /// Two processes of one fixture, of which `serve` is told to leave the one called `twin` alone. Each is on one P

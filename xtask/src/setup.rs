@@ -58,8 +58,8 @@ pub(crate) fn beside<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let lock = lock(BUILDING)?;
     let ensure = move || {
         let done = bpf::ensure(false);
-        drop(lock);
         report(done.as_ref().err());
+        drop(lock);
         done.is_ok()
     };
     thread::scope(|scope| {
