@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
@@ -30,7 +31,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let executables = build_all(&args.goroot, folder.path())?;
     let measure = ["run", "--quiet", "--package=observer-layouts", "--"];
-    let table = process::output(process::cargo().args(measure).args(executables))?;
+    // What moved is said on standard error.
+    let table = process::output(process::cargo().args(measure).args(executables).stderr(Stdio::inherit()))?;
     let path = process::root().join(TABLE);
     if !args.check {
         fs::write(&path, table)?;
