@@ -1,7 +1,7 @@
 //! Probes that come and go ten thousand times in a busy target of every Go version.
 
 use crate::report::{Goal, Report};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -46,6 +46,7 @@ pub(crate) fn run(report: &mut Report, limits: &Limits, short: bool) -> Result<(
     report.add(BENCH, "attach and detach: all versions took", minutes, "min");
     let damaged = f64::from(u8::from(!output.status.success()));
     report.goal(BENCH, "damage or leftovers", damaged, "", Goal::AtMost(0.0));
+    ensure!(output.status.success(), "a target was damaged, or something was left in it: see above");
     let fewest = survived.into_iter().reduce(f64::min).context("no version survived")?;
     let what = "attach and detach: in the version with the fewest";
     report.goal(BENCH, what, fewest, "times", Goal::AtLeast(f64::from(FULL)));

@@ -36,7 +36,7 @@ struct Args {
     /// Benches to run: all of them unless named
     #[arg(value_parser = NAMES.map(|(name, _)| name).to_vec())]
     names: Vec<String>,
-    /// Fewer and shorter rounds: shows that everything works, not how fast
+    /// Fewer and shorter rounds: shows that everything works, not how fast; no goals
     #[arg(long)]
     short: bool,
     /// Where to write the figures as JSON [default: target/bench.json, in short mode target/bench-short.json]
@@ -80,7 +80,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let run = Run { short: args.short, faults: args.faults };
-    let mut report = Report::default();
+    let mut report = Report::new(args.short);
     let mut failed = Vec::new();
     for (name, bench) in NAMES {
         if args.names.is_empty() || args.names.iter().any(|wanted| wanted == name) {

@@ -61,9 +61,17 @@ impl Goal {
 
 /// All figures of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Report(Vec<Row>);
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    /// The figures are too coarse for their goals, which are left out.
+    short: bool,
+}
 
 impl Report {
+    pub(crate) fn new(short: bool) -> Self {
+        Self { short, ..Self::default() }
+    }
+
     /// Adds a figure without a goal.
     pub(crate) fn add(
         &mut self,
@@ -95,12 +103,13 @@ impl Report {
         goal: Option<Goal>,
     ) {
         let (bench, unit) = (bench.into(), unit.into());
-        self.0.push(Row { bench, what, value, unit, goal, date: String::new() });
+        let goal = goal.filter(|_| !self.short);
+        self.rows.push(Row { bench, what, value, unit, goal, date: String::new() });
     }
 
     /// Notes when the figures were measured.
     pub(crate) fn stamp(&mut self, setting: &Setting) {
-        for row in &mut self.0 {
+        for row in &mut self.rows {
             row.date.clone_from(&setting.date);
         }
     }
@@ -112,21 +121,21 @@ impl Report {
         if earlier.short || earlier.machine != setting.machine {
             return Ok(());
         }
-        let ran = |row: &Row| self.0.iter().any(|own| own.bench == row.bench);
+        let ran = |row: &Row| self.rows.iter().any(|own| own.bench == row.bench);
         let mut kept: Vec<Row> = earlier.figures.into_iter().filter(|row| !ran(row)).collect();
         for row in kept.iter_mut().filter(|row| row.date.is_empty()) {
             row.date.clone_from(&earlier.date);
         }
-        self.0.extend(kept);
-        self.0.sort_by_key(|row| order.iter().position(|name| *name == row.bench));
+        self.rows.extend(kept);
+        self.rows.sort_by_key(|row| order.iter().position(|name| *name == row.bench));
         Ok(())
     }
 
     /// The figures for a person.
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
-        let width = self.0.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
-        for row in &self.0 {
+        let width = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
+        for row in &self.rows {
             let goal = row.goal.map(|goal| format!("{} {}", goal.bound(), goal.verdict(row.value)));
             // Writing to a String does not fail.
             let _ = writeln!(
@@ -148,7 +157,7 @@ impl Report {
             "date": setting.date,
             "short": setting.short,
             "machine": setting.machine,
-            "figures": self.0,
+            "figures": self.rows,
         });
         Ok(serde_json::to_string_pretty(&json)? + "\n")
     }
@@ -169,7 +178,7 @@ impl Report {
         }
         text.push_str("\n## Figures\n\n| bench | figure | value | goal | | measured |\n");
         text.push_str("|---|---|---:|---:|---|---|\n");
-        for Row { bench, what, value, unit, goal, date } in &self.0 {
+        for Row { bench, what, value, unit, goal, date } in &self.rows {
             let (bound, verdict) = goal.map(|goal| (goal.bound(), goal.verdict(*value))).unwrap_or_default();
             let value = number(*value);
             let _ = writeln!(text, "| {bench} | {what} | {value} {unit} | {bound} | {verdict} | {date} |");
@@ -238,6 +247,14 @@ mod tests {
         report.goal("b", "large", 5.0, "ms", Goal::AtLeast(4.0));
         let lines: Vec<_> = report.table().lines().map(str::to_owned).collect();
         assert!(lines[0].ends_with("≤ 4.00 MISSED") && lines[1].ends_with("≥ 4.00 met"), "{lines:?}");
+    }
+
+    /// A short run doesn't judge.
+    #[test]
+    fn short_runs_have_no_goals() {
+        let mut report = Report::new(true);
+        report.goal("b", "small", 5.0, "ms", Goal::AtMost(4.0));
+        assert!(report.table().trim_end().ends_with("5.00 ms"), "{}", report.table());
     }
 
     /// The document says what was measured where, with a line for each figure, and whether its goal is met.
