@@ -36,6 +36,33 @@ pub(crate) fn finds_a_leak(more: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Of three checkers that one function starts, the two that nobody hears any more are found, each with its line, and
+/// not the third.
+#[test]
+fn two_leaks_of_one_function() -> Result<()> {
+    if !root() {
+        return Ok(());
+    }
+    let webhook = Fixture::start("webhook", Go::USUAL, Variant::Static, &["-rate", "100"])?;
+    let found = findings(&doctor(webhook.pid(), 10, &[])?)?;
+    let mut leaks: Vec<_> = found
+        .iter()
+        .map(|finding| {
+            let evidence = &finding["evidence"];
+            let told = ["created_by", "entry", "line", "wait_reason"].map(|key| evidence[key].clone());
+            (finding["rule"].clone(), told)
+        })
+        .collect();
+    leaks.sort_by_key(|(_, told)| told[2].as_u64());
+    let created_by = "main.(*Webhook).validate";
+    let expected =
+        [("main.(*Webhook).validate.func2", 35), ("main.(*Webhook).checkPolicy", 38)].map(|(entry, line)| {
+            ("goroutine-growth".into(), [created_by.into(), entry.into(), line.into(), "chan send".into()])
+        });
+    assert_eq!(leaks, expected, "{found:?}");
+    Ok(())
+}
+
 /// Without probes a few seconds are too short to tell a leak from load: nothing is said.
 #[test]
 fn a_leak_without_probes_needs_time() -> Result<()> {
