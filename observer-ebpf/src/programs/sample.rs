@@ -80,6 +80,10 @@ fn user_goroutine(target: &Sampled, thread_pointer: u64) -> Result<Option<u64>, 
         return Ok(None);
     }
     let back: u64 = read_user(g.wrapping_add(target.g_m))?;
+    // The scheduler is about to let it go or has just taken it: `dropg`, `gdestroy` and `execute` of src/runtime/proc.go.
+    if back == 0 {
+        return Ok(None);
+    }
     let itself: u64 = read_user(g.wrapping_add(target.g_sched_g))?;
     if back == m && itself == g { Ok(Some(g)) } else { Err(0) }
 }

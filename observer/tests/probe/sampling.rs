@@ -10,7 +10,7 @@ use observer::discover::exe::ExeFile;
 use observer::discover::process;
 use observer::gobin::GoBinary;
 use observer::gobin::source::Source;
-use observer::probe::{Options, Probes, SampledTarget, TargetCounts};
+use observer::probe::{Counts, Options, Probes, SampledTarget, TargetCounts};
 use observer_ebpf::abi::CallsiteKey;
 
 use crate::spawner::{self, BUILDS};
@@ -34,29 +34,27 @@ fn samples_follow_cpu_time() {
     {
         let what = format!("Go {} {build:?}", go.version);
         let executable = go.build(build);
-        let file = ExeFile::open(&executable).unwrap();
-        let binary = GoBinary::analyse(&file).unwrap();
-        let mut child = start(&executable);
-        let (pid, slot) = (child.id(), slot as u64);
-        probes
-            .sample(&SampledTarget {
-                pid,
-                slot,
-                tls_offset: binary.tls_offset.unwrap(),
-                layout: binary.layouts.layout(),
-            })
-            .unwrap();
-        let before = cpu_ms(pid);
-        burn(&mut child);
-        let used = cpu_ms(pid) - before;
-        probes.end_sampling(slot);
-        let bias = process::load_bias(pid, binary.image.entry).unwrap();
-        let samples = named(&file, &binary, bias, &probes.forget(slot).unwrap());
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let (samples, used) = sampled(&probes, slot as u64, &executable, burn);
         check(&what, &samples, used);
     }
-    assert!(probes.counts().unwrap().is_empty());
+    assert_eq!(probes.counts().unwrap(), Counts::default());
+}
+
+/// In a program that does little but start goroutines and end them, threads are often caught between two goroutines:
+/// that is the scheduler's time, not memory that can't be read.
+#[test]
+fn switching_is_readable() {
+    if !spawner::can_run() {
+        return;
+    }
+    let probes = Probes::load(&Options { cpu_sampling_hz: HZ, ..Options::default() }).unwrap();
+    for (slot, go) in spawner::EVERY.into_iter().enumerate() {
+        let samples =
+            sampled(&probes, slot as u64, &go.build(BUILDS[0]), |child| ask(child, "short 5000000")).0;
+        println!("Go {}: {samples:?}", go.version);
+        assert!(samples.values().sum::<u64>() > 100, "Go {}: {samples:?}", go.version);
+        assert_eq!(samples.get("unreadable"), None, "Go {}: {samples:?}", go.version);
+    }
 }
 
 fn check(what: &str, samples: &BTreeMap<String, u64>, used_ms: u64) {
@@ -71,6 +69,30 @@ fn check(what: &str, samples: &BTreeMap<String, u64>, used_ms: u64) {
     let error = 5.0 / (all as f64).sqrt() + 0.02;
     assert!((sampled_ms / used_ms as f64 - 1.0).abs() < error, "{what}: {sampled_ms} of {used_ms} ms");
     assert_eq!(samples.get("unreadable"), None, "{what}");
+}
+
+/// Starts a program and has it do something; returns the samples by entry, and the milliseconds of CPU time it used.
+fn sampled(
+    probes: &Probes,
+    slot: u64,
+    executable: &Path,
+    work: impl FnOnce(&mut Child),
+) -> (BTreeMap<String, u64>, u64) {
+    let file = ExeFile::open(executable).unwrap();
+    let binary = GoBinary::analyse(&file).unwrap();
+    let mut child = start(executable);
+    let pid = child.id();
+    let (tls_offset, layout) = (binary.tls_offset.unwrap(), binary.layouts.layout());
+    probes.sample(&SampledTarget { pid, slot, tls_offset, layout }).unwrap();
+    let before = cpu_ms(pid);
+    work(&mut child);
+    let used = cpu_ms(pid) - before;
+    probes.end_sampling(slot);
+    let bias = process::load_bias(pid, binary.image.entry).unwrap();
+    let samples = named(&file, &binary, bias, &probes.forget(slot).unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    (samples, used)
 }
 
 fn start(executable: &Path) -> Child {
