@@ -218,10 +218,17 @@ impl Probes {
         if let Some(logger) = &self.logger {
             locked(logger).flush();
         }
-        let mut counts = Counts::default();
+        let late =
+            self.sampling.as_ref().map_or_else(|_| Vec::new(), |sampling| locked(sampling).take_late());
+        let (mut counts, mut forgotten) = (Counts::default(), Vec::new());
         self.for_each(|key, value| {
-            counts.entry(key.slot).or_default().insert((key.gopc, key.entry), value);
+            if late.contains(&key.slot) {
+                forgotten.push(key);
+            } else {
+                counts.entry(key.slot).or_default().insert((key.gopc, key.entry), value);
+            }
         })?;
+        batch::delete(self.counts.fd().as_fd(), &forgotten).map_err(counts_error)?;
         Ok(counts)
     }
 
@@ -276,6 +283,9 @@ impl Probes {
             let keys: Vec<CallsiteKey> =
                 counts.keys().map(|&(gopc, entry)| CallsiteKey { slot, gopc, entry }).collect();
             batch::delete(self.counts.fd().as_fd(), &keys).map_err(counts_error)?;
+            if let Ok(sampling) = &self.sampling {
+                locked(sampling).deleted(slot);
+            }
         }
         Ok(counts)
     }

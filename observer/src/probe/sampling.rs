@@ -11,7 +11,7 @@ use aya::programs::perf_event::{
 };
 use aya::util::online_cpus;
 use observer_ebpf::abi::{KernelLayout, Sampled};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::btf::Btf;
 use super::refusal::one_line;
@@ -24,6 +24,11 @@ const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 pub(super) struct Sampling {
     targets: HashMap<MapData, u32, [u64; 6]>,
     pids: FxHashMap<u64, u32>,
+    /// Slots that are sampled no more, whose counts are still there.
+    ended: FxHashSet<u64>,
+    /// Slots whose counts were deleted after that. A sample that was under way may have been booked since: the kernel
+    /// waits for the programs of probes that leave, not for those of clocks.
+    late: Vec<u64>,
     // Dropping them ends the sampling.
     _clocks: Vec<PerfEventLink>,
 }
@@ -47,7 +52,14 @@ impl Sampling {
             );
             id.and_then(|id| program.take_link(id)).map_err(|error| one_line(&error))
         });
-        Ok(Self { targets, pids: FxHashMap::default(), _clocks: clocks.collect::<Result<_, _>>()? })
+        let clocks = clocks.collect::<Result<_, _>>()?;
+        Ok(Self {
+            targets,
+            pids: FxHashMap::default(),
+            ended: FxHashSet::default(),
+            late: Vec::new(),
+            _clocks: clocks,
+        })
     }
 
     /// Samples a target from now on.
@@ -71,11 +83,24 @@ impl Sampling {
     /// Samples a target no more.
     pub(super) fn remove(&mut self, slot: u64) {
         let Some(pid) = self.pids.remove(&slot) else { return };
+        self.ended.insert(slot);
         // Another target may have the pid by now.
         if !self.pids.values().any(|other| *other == pid) {
             // It can only fail for an entry that isn't there.
             let _ = self.targets.remove(&pid);
         }
+    }
+
+    /// A slot's counts are deleted.
+    pub(super) fn deleted(&mut self, slot: u64) {
+        if self.ended.remove(&slot) {
+            self.late.push(slot);
+        }
+    }
+
+    /// The slots that may have counts again, though nothing counts on.
+    pub(super) fn take_late(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.late)
     }
 
     pub(super) fn has(&self, slot: u64) -> bool {
