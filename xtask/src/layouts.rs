@@ -52,13 +52,25 @@ fn build_all(extra: &[PathBuf], folder: &Path) -> Result<Vec<PathBuf>> {
     }
     let early = EARLY.iter().map(|version| go::wheel(version)).collect::<Result<Vec<_>>>()?;
     let roots = early.into_iter().chain(Release::all().iter().map(|release| release.root()));
-    roots.chain(extra.iter().cloned()).map(|root| build(&root, folder)).collect()
+    let versions = roots.chain(extra.iter().cloned()).map(|root| Ok((version(&root)?, root)));
+    let mut toolchains = versions.collect::<Result<Vec<_>>>()?;
+    toolchains.sort_by_key(|(version, _)| numbers(version));
+    // Two toolchains may be of the same version.
+    let folders = (0..).map(|number: u32| folder.join(number.to_string()));
+    toolchains.iter().zip(folders).map(|((version, root), folder)| build(version, root, &folder)).collect()
 }
 
-/// A program with DWARF, called as its toolchain.
-fn build(root: &Path, folder: &Path) -> Result<PathBuf> {
-    let version = version(root)?;
+/// The numbers of a version, up to what marks it as none that is released yet: `[1, 24, 11]` of `go1.24.11`, `[1, 28]`
+/// of `go1.28rc1`.
+fn numbers(version: &str) -> Vec<u32> {
+    let digits = version.trim_start_matches("go").split(|c: char| c.is_ascii_alphabetic()).next();
+    digits.unwrap_or_default().split('.').filter_map(|number| number.parse().ok()).collect()
+}
+
+/// A program with DWARF, called as its toolchain, in a folder that isn't there yet.
+fn build(version: &str, root: &Path, folder: &Path) -> Result<PathBuf> {
     println!("building with {version}");
+    fs::create_dir(folder)?;
     fs::write(folder.join("main.go"), PROGRAM)?;
     let executable = folder.join(version);
     process::run(
@@ -76,4 +88,16 @@ fn version(root: &Path) -> Result<String> {
     let file: PathBuf = root.join("VERSION");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbers;
+
+    /// Patch releases are in the order of their numbers, behind what came before the release.
+    #[test]
+    fn order_of_versions() {
+        let versions = ["go1.9", "go1.24rc2", "go1.24.0", "go1.24.3", "go1.24.11", "go1.25.0"];
+        assert!(versions.is_sorted_by_key(|version| numbers(version)));
+    }
 }
