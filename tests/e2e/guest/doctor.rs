@@ -113,12 +113,12 @@ fn a_fork_refused_by_the_parent() -> Result<()> {
     let tasks = settled_threads(&mut threads, &outer)?;
     outer.write("pids.max", &tasks.to_string())?;
     ensure!(threads.ask("fork")?["refused"] == true, "the kernel allowed a fork");
+    // The runtime may need a thread, asks for it some times more, and dies without.
+    let limit = tasks + 2;
+    outer.write("pids.max", &limit.to_string())?;
     let refused = (inner.stat("pids.events", "max")?, outer.stat("pids.events", "max")?);
     let of_the_limit = kernel()? >= (6, 11);
     ensure!(if of_the_limit { refused.1 > 0 } else { refused.0 > 0 }, "inner and outer: {refused:?}");
-    // The runtime may need a thread later, and dies without.
-    let limit = tasks + 2;
-    outer.write("pids.max", &limit.to_string())?;
     let findings = findings(&doctor(threads.pid(), 3, &[])?)?;
     let near = cause(&findings, "pids-near-limit")?;
     assert_eq!(near["severity"], "critical");
