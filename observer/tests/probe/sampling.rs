@@ -50,7 +50,7 @@ fn switching_is_readable() {
     let probes = Probes::load(&Options { cpu_sampling_hz: HZ, ..Options::default() }).unwrap();
     for (slot, go) in spawner::EVERY.into_iter().enumerate() {
         let samples =
-            sampled(&probes, slot as u64, &go.build(BUILDS[0]), |child| ask(child, "short 5000000")).0;
+            sampled(&probes, slot as u64, &go.build(BUILDS[0]), |child| ask(child, "short 2000000")).0;
         println!("Go {}: {samples:?}", go.version);
         assert!(samples.values().sum::<u64>() > 100, "Go {}: {samples:?}", go.version);
         assert_eq!(samples.get("unreadable"), None, "Go {}: {samples:?}", go.version);
