@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -107,9 +107,8 @@ fn burn(child: &mut Child) {
 
 fn ask(child: &mut Child, command: &str) {
     writeln!(child.stdin.as_mut().unwrap(), "{command}").unwrap();
-    let mut line = String::new();
-    BufReader::with_capacity(1, child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "ok\n");
+    let mut output = BufReader::with_capacity(1, child.stdout.as_mut().unwrap());
+    assert_eq!(spawner::answer(&mut output), "ok", "{command}");
 }
 
 /// User and system time of a process, from the accounting that counts nanoseconds.

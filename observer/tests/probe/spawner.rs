@@ -1,11 +1,13 @@
 //! A Go process that starts goroutines when it is told to.
 
 use std::env;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use observer::gobin::sites::Site;
 use observer::probe::{Attachment, TargetCounts};
 use observer_ebpf::abi::Group;
@@ -152,9 +154,7 @@ impl Spawner {
     /// Gives a command and waits for the answer.
     pub(crate) fn ask(&mut self, command: &str, n: usize) -> String {
         writeln!(self.input, "{command} {n}").unwrap();
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        answer(&mut self.output)
     }
 
     /// With all sites where goroutines start and end.
@@ -209,6 +209,19 @@ impl Spawner {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+/// Milliseconds that an answer may take.
+const PATIENCE: i32 = 120_000;
+
+/// Waits for a line, far longer than any takes: where a program hangs, a test shall fail.
+pub(crate) fn answer(output: &mut BufReader<impl Read + AsFd>) -> String {
+    // Nothing of an answer is buffered before it is asked for.
+    let descriptor = PollFd::new(output.get_ref().as_fd(), PollFlags::POLLIN);
+    assert_eq!(poll(&mut [descriptor], PollTimeout::try_from(PATIENCE).unwrap()).unwrap(), 1, "the program doesn't answer");
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
 }
 
 impl Drop for Spawner {

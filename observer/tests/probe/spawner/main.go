@@ -159,8 +159,9 @@ func burn(n int) {
 	burning.Wait()
 }
 
+// settle waits until no more goroutines than that are left.
 func settle(goroutines int) {
-	for runtime.NumGoroutine() != goroutines {
+	for runtime.NumGoroutine() > goroutines {
 		runtime.Gosched()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"sync"
@@ -16,6 +17,7 @@ var (
 	stormy  int32
 	storms  sync.WaitGroup
 	garbage [64][]byte
+	quiet   int // goroutines before the storm
 )
 
 // deep grows the stack, so that it is copied, and comes back with a sum that a damaged stack would not have.
@@ -71,6 +73,7 @@ func pingPong() {
 
 // storm collects garbage all the time, grows stacks, starts processes and is interrupted for a profile.
 func storm() {
+	quiet = runtime.NumGoroutine()
 	atomic.StoreInt32(&stormy, 1)
 	debug.SetGCPercent(1)
 	if err := pprof.StartCPUProfile(io.Discard); err != nil {
@@ -93,9 +96,12 @@ func storm() {
 	pingPong()
 }
 
+// calm returns when no goroutine of the storm is left: the next command would count one that has not quite ended, and
+// then wait for it to come back.
 func calm() {
 	atomic.StoreInt32(&stormy, 0)
 	storms.Wait()
 	pprof.StopCPUProfile()
 	debug.SetGCPercent(100)
+	settle(quiet)
 }
