@@ -33,7 +33,6 @@ const NEEDS: [Need; 8] = [
     Need::StaticObserver,
 ];
 
-const IMAGE: &str = "localhost/observer:test";
 /// Time passes this much faster than with the rules and the interval that are shipped.
 const FASTER: u32 = 20;
 /// The shipped interval, so much faster.
@@ -52,7 +51,10 @@ impl Agent {
     /// Starts the observer from its image, as the manifest says, with more arguments.
     fn start(containerd: &mut Containerd, more: &[&str]) -> Result<Self> {
         let manifest = DaemonSet::read()?;
-        containerd.import_program(IMAGE, &observer::binary()?)?;
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("observer.tar");
+        let image = observer_image::pack(&observer::binary()?, &file, None)?;
+        containerd.import(&image, &file)?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut args = manifest.args()?;
         args.extend(["--web.listen-address".to_owned(), address.clone()]);
@@ -61,7 +63,7 @@ impl Agent {
             namespace: "observer",
             name: "observer-x7k2p",
             container: "observer",
-            image: IMAGE,
+            image: &image,
             args,
             capabilities: Some(manifest.capabilities()?),
             host_pid: manifest.host_pid(),

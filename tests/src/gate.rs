@@ -1,7 +1,7 @@
 //! What a test needs from the machine. A machine that lacks it skips the test and says so; with
 //! `OBSERVER_REQUIRE=1`, as in continuous integration, it fails instead.
 
-use crate::cgroup;
+use crate::{cgroup, observer};
 use std::env;
 use std::process::Command;
 
@@ -30,7 +30,10 @@ impl Need {
             Self::Promtool => missing_command("promtool"),
             Self::Compiler => missing_command("gcc"),
             Self::Controller(name) => cgroup::Child::create(name).err().map(|error| format!("{error:#}")),
-            Self::StaticObserver => crate::observer::is_static().err().map(|error| format!("{error:#}")),
+            Self::StaticObserver => {
+                let checked = observer::binary().and_then(|binary| observer_image::ensure_static(&binary));
+                checked.err().map(|error| format!("{error:#}"))
+            }
             Self::Command(name) => missing_command(name),
         }
     }

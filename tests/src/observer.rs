@@ -4,9 +4,6 @@ use crate::lines::Lines;
 use crate::proc::copy_executable;
 use crate::wait::{self, DEADLINE};
 use anyhow::{Context, Result, ensure};
-use object::Endianness;
-use object::elf::{FileHeader64, PT_INTERP};
-use object::read::elf::{FileHeader, ProgramHeader};
 use serde_json::Value;
 use std::env;
 use std::ffi::OsStr;
@@ -28,20 +25,6 @@ pub fn binary() -> Result<PathBuf> {
     let path = target.join("release/observer");
     ensure!(path.exists(), "no observer at {}: run `cargo xtask build`", path.display());
     Ok(fs::canonicalize(path)?)
-}
-
-/// Checks that the observer runs without a dynamic loader.
-///
-/// # Errors
-/// When there is none, or it needs one.
-pub fn is_static() -> Result<()> {
-    let (path, program) = (binary()?, fs::read(binary()?)?);
-    let header = FileHeader64::<Endianness>::parse(&*program)?;
-    let endian = header.endian()?;
-    let mut segments = header.program_headers(endian, &*program)?.iter();
-    let needs_loader = segments.any(|segment| segment.p_type(endian) == PT_INTERP);
-    ensure!(!needs_loader, "{} needs a dynamic loader: run `cargo xtask build`", path.display());
-    Ok(())
 }
 
 /// A command that runs the observer.

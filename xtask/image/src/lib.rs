@@ -3,6 +3,8 @@
 //! `ctr image import`, `podman load` and `skopeo` read the layout; `docker load` reads the `manifest.json` beside it.
 //! Equal input gives equal bytes: nothing of the clock, the user or the machine goes in.
 
+mod product;
+
 use std::collections::HashMap;
 use std::io::Write;
 
@@ -16,6 +18,8 @@ use oci_spec::image::{
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+pub use product::{ensure_static, pack};
 
 /// Owner of the files: nobody who runs in the container, so that even root without `CAP_FOWNER` can't change them.
 const OWNER: u64 = 65532;
