@@ -29,15 +29,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let tests = |packages: &[&str]| {
         let mut command = cargo();
         command.arg("test").args(packages).args(&args.filter);
+        if strict {
+            // What needs root or BPF fails where it would be skipped.
+            command.env("OBSERVER_REQUIRE", "1");
+        }
         command
     };
     process::run(&mut tests(&["--workspace", "--exclude=observer-tests"]))?;
     let mut end_to_end = tests(&["--package=observer-tests"]);
     end_to_end.env("OBSERVER_BIN", &binary).env("OBSERVER_CACHE", toolchain::cache()).env("PATH", path()?);
-    if strict {
-        // What needs root or BPF fails where it would be skipped.
-        end_to_end.env("OBSERVER_REQUIRE", "1");
-    }
     process::run(&mut end_to_end)?;
     if args.filter.is_none() {
         benches(&binary, strict)?;

@@ -218,7 +218,11 @@ const PATIENCE: i32 = 120_000;
 pub(crate) fn answer(output: &mut BufReader<impl Read + AsFd>) -> String {
     // Nothing of an answer is buffered before it is asked for.
     let descriptor = PollFd::new(output.get_ref().as_fd(), PollFlags::POLLIN);
-    assert_eq!(poll(&mut [descriptor], PollTimeout::try_from(PATIENCE).unwrap()).unwrap(), 1, "the program doesn't answer");
+    assert_eq!(
+        poll(&mut [descriptor], PollTimeout::try_from(PATIENCE).unwrap()).unwrap(),
+        1,
+        "the program doesn't answer"
+    );
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     line.trim_end().to_owned()
