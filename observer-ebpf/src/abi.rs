@@ -213,14 +213,24 @@ impl Durations {
     }
 }
 
-/// One `exec` seen by the kernel, sent through the `EXECS` ring buffer.
+/// What happened to a process, sent through the ring buffer `PROCESSES`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ExecEvent {
+pub struct ProcessEvent {
     /// Process id in the kernel's initial PID namespace.
     pub pid: u32,
-    /// Always 0: keeps the record a multiple of eight bytes.
-    pub reserved: u32,
+    /// A [`ProcessChange`].
+    pub change: u32,
+}
+
+/// What happened to a process.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProcessChange {
+    /// It executed a program.
+    Exec = 0,
+    /// The kernel is about to kill it for lack of memory.
+    OomKill = 1,
 }
 
 /// Index into the per-CPU array `LOSSES`: why an event could not be counted.
@@ -231,8 +241,8 @@ pub enum Loss {
     CountsFull = 0,
     /// The goroutine's descriptor could not be read (paged out, or not memory).
     DescriptorUnreadable = 1,
-    /// The `EXECS` ring buffer was full.
-    ExecsFull = 2,
+    /// The ring buffer `PROCESSES` was full.
+    ProcessesFull = 2,
     /// The kernel had no memory at hand for another callsite.
     CountsNoMemory = 3,
     /// `PARKED` has no room for another goroutine: it parked, but for how long is unknown.
@@ -248,7 +258,7 @@ impl Loss {
     pub const ALL: [Self; 7] = [
         Self::CountsFull,
         Self::DescriptorUnreadable,
-        Self::ExecsFull,
+        Self::ProcessesFull,
         Self::CountsNoMemory,
         Self::ParkedFull,
         Self::WaitsFull,
@@ -368,6 +378,6 @@ const _: () = {
     assert!(size_of::<WaitKey>() == 8 + 8);
     assert!(size_of::<Durations>() == Durations::BUCKETS * 8 + 8);
     assert!(size_of::<WaitCounts>() == 8 + 3 * size_of::<Durations>());
-    assert!(size_of::<ExecEvent>() == 4 + 4);
+    assert!(size_of::<ProcessEvent>() == 4 + 4);
     assert!(Probe::ALL.len() <= 1 << Cookie::PROBE_BITS);
 };

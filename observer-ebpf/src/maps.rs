@@ -39,9 +39,10 @@ pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Probe::
 #[map]
 pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::ALL.len() as u32, 0);
 
-/// `exec`s, as [`observer_ebpf::abi::ExecEvent`]: 16 bytes with the ring's header, so room for 4 096.
+/// What happens to processes, as [`observer_ebpf::abi::ProcessEvent`]: 16 bytes with the ring's header, so room for
+/// 4 096.
 #[map]
-pub(crate) static EXECS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+pub(crate) static PROCESSES: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 
 /// Adds to a counter of this CPU.
 ///

@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod executables;
 pub mod filter;
 pub mod go_process;
+mod oom_kills;
 mod own;
 mod placement;
 mod prober;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use executables::{Executables, Known, Recognised};
 use filter::Filter;
+use oom_kills::OomKills;
 use own::Own;
 use placement::{Place, Placement};
 use prober::{Outcome, Prober, Readings as ProbeReadings, TargetReading, Wanted};
@@ -31,9 +33,9 @@ use crate::diagnose::{self, Thresholds};
 use crate::discover::exe::Contents;
 use crate::discover::process::{self, Identity};
 use crate::model::history::{Digest, Probed, Readings};
-use crate::model::ledger::Ledger;
+use crate::model::ledger::{Ledger, Workload};
 use crate::model::view::{CgroupView, ObserverView, TargetState, TargetView, View};
-use crate::probe::ExecWatch;
+use crate::probe::ProcessWatch;
 use crate::probe::governor::Budgets;
 use crate::snapshot::reader::Snapshot;
 
@@ -96,6 +98,7 @@ pub struct Pipeline {
     prober: Prober,
     placement: Placement,
     own: Own,
+    oom_kills: OomKills,
     ledger: Ledger,
     /// Who every process was when it was last looked at; most are no targets.
     seen: HashMap<u32, Identity>,
@@ -116,6 +119,7 @@ impl Pipeline {
             prober: Prober::new(options.probes, options.budgets, options.cpu_sampling_hz),
             placement: Placement::new(options.names.clone()),
             own: Own::new(options.features),
+            oom_kills: OomKills::default(),
             ledger: Ledger::new(options.max_callsites, options.max_callsites_node, options.max_workloads),
             seen: HashMap::new(),
             again: HashSet::new(),
@@ -132,9 +136,20 @@ impl Pipeline {
         self.options.only.is_none()
     }
 
-    /// Processes that `exec`, if the kernel tells. To be called once, within a tokio runtime.
-    pub fn watch_execs(&mut self) -> Option<ExecWatch> {
-        self.prober.watch_execs()
+    /// What happens to processes, if the kernel tells. To be called once, within a tokio runtime.
+    pub fn watch_processes(&mut self) -> Option<ProcessWatch> {
+        let watch = self.prober.watch_processes();
+        self.oom_kills.told = watch.as_ref().is_some_and(ProcessWatch::tells_oom_kills);
+        watch
+    }
+
+    /// The kernel is about to kill a process for lack of memory, or has done so.
+    pub fn oom_killed(&mut self, pid: u32) {
+        let workload = self
+            .targets
+            .get(&pid)
+            .and_then(|target| workload_now(target, &mut self.placement, &self.options.filter));
+        self.oom_kills.killed(pid, workload, &mut self.ledger);
     }
 
     /// Processes under observation, with their slots. The ends of those that aren't wanted cost nothing and are
@@ -224,6 +239,9 @@ impl Pipeline {
             tracing::debug!(pid, process = %target.workload.process, "target has ended");
             let last = self.prober.release(target.slot);
             target.close(last, self.prober.hz(), &mut self.ledger);
+            if let Some(workload) = workload_now(&target, &mut self.placement, &self.options.filter) {
+                self.oom_kills.ended(pid, workload);
+            }
         }
     }
 
@@ -404,6 +422,8 @@ impl Pipeline {
             target.note_parks(&mut view.callsites);
             views.push(view);
         }
+        let placed = places.keys().filter_map(|pid| self.targets.get(pid));
+        self.oom_kills.tick(placed.map(|target| &target.workload), &mut self.ledger);
         let lookups = self.placement.lookups();
         let mut cgroups = self.placement.finish();
         fold(&mut cgroups, &views);
@@ -452,9 +472,18 @@ fn fold(cgroups: &mut [CgroupView], targets: &[TargetView]) {
 /// Notes who a target belongs to, and whether it is to be observed.
 fn place(target: &mut Target, placement: &mut Placement, filter: &Filter) -> Place {
     let place = placement.find(target.identity.pid);
+    target.group = place.group.clone();
     target.workload.owner = place.owner.clone();
     target.wanted = filter.wants(&target.workload, place.named);
     place
+}
+
+/// Whose a target is that may be ending: by where it was, and what is known of that by now. `None` while a name is awaited,
+/// and if it isn't to be observed.
+fn workload_now(target: &Target, placement: &mut Placement, filter: &Filter) -> Option<Workload> {
+    let owner = placement.owner(&target.group)?;
+    let workload = Workload { owner, process: target.workload.process.clone() };
+    (filter.wants(&workload, true) == Some(true)).then_some(workload)
 }
 
 /// A target's part of this tick.

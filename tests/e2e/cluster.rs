@@ -4,6 +4,7 @@
 use crate::dashboards;
 use crate::support::start_as;
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use observer_tests::build::{Variant, build};
 use observer_tests::cgroup::Child;
 use observer_tests::containerd::{Containerd, Pod};
@@ -13,6 +14,7 @@ use observer_tests::gate::{Need, have};
 use observer_tests::go::Go;
 use observer_tests::manifest::{DaemonSet, folder};
 use observer_tests::metrics::Samples;
+use observer_tests::proc::signal;
 use observer_tests::prometheus::{Labels, Prometheus};
 use observer_tests::serve::Machine;
 use observer_tests::{http, observer, wait};
@@ -100,7 +102,7 @@ struct Planted {
 
 impl Planted {
     fn start(containerd: &mut Containerd) -> Result<Self> {
-        for program in ["leak", "incident"] {
+        for program in ["leak", "incident", "limits"] {
             let path = build(program, Go::USUAL, Variant::Static)?;
             let folder = tempfile::tempdir()?;
             let copy = folder.path().join(program);
@@ -127,6 +129,15 @@ impl Planted {
             resources: Resources { cpu_period: 100_000, cpu_quota: 20_000, ..Resources::default() },
             ..Pod::default()
         })?;
+        containerd.run(&Pod {
+            namespace: "shop",
+            name: "index-0",
+            container: "index",
+            image: "localhost/limits:1",
+            args: vec!["-on-signal".into(), "200".into()],
+            resources: Resources { memory_limit: 64 << 20, ..Resources::default() },
+            ..Pod::default()
+        })?;
         let folder = tempfile::tempdir()?;
         let group = Child::create("pids")?;
         let slice = group.named("system.slice")?;
@@ -141,6 +152,18 @@ impl Planted {
             _folder: folder,
         })
     }
+}
+
+/// Has the pod that may run out of memory do so, once Prometheus knows its counter.
+fn run_out_of_memory(prometheus: &Prometheus) -> Result<()> {
+    let of_pod = |metric: &str| prometheus.query(&format!("{metric}{{namespace=\"shop\",pod=\"index-0\"}}"));
+    wait::until("its counter", || {
+        Ok(of_pod("observer_oom_kills_total")?.iter().any(|(_, kills)| *kills == 0.0).then_some(()))
+    })?;
+    let processes = of_pod("observer_target_info")?;
+    let [(info, _)] = &processes[..] else { anyhow::bail!("its processes: {processes:?}") };
+    signal(info.get("pid").context("no pid")?.parse()?, Signal::SIGUSR1);
+    Ok(())
 }
 
 /// The shipped rules with every duration shortened.
@@ -179,8 +202,20 @@ fn firing(prometheus: &Prometheus) -> Result<BTreeSet<Labels>> {
     Ok(alerts.map(|alert| alert.into_iter().filter(|(name, _)| about(name)).collect()).collect())
 }
 
-/// What must fire, and nothing else.
+/// What must fire, and nothing else, after the pod has run out of memory.
 fn expected() -> BTreeSet<Labels> {
+    let index = [
+        ("alertname", "GoOOMKilled"),
+        ("namespace", "shop"),
+        ("pod", "index-0"),
+        ("container", "index"),
+        ("process", "limits"),
+    ];
+    &lasting() | &BTreeSet::from([labels(&index)])
+}
+
+/// What must fire, and nothing else, before.
+fn lasting() -> BTreeSet<Labels> {
     let (created_by, entry) = LEAK;
     let callsite = [("created_by", created_by), ("entry", entry)];
     let cart = [("namespace", "shop"), ("pod", "cart-0"), ("container", "cart")];
@@ -216,7 +251,7 @@ fn prometheus_tells_what_was_planted() -> Result<()> {
         ["--interval", INTERVAL],
         ["--threshold", "start_up_seconds=2"],
         // Other programs of this machine are nobody's business.
-        ["--include", "process=^(leak|incident|reconciler|bare-states)$"],
+        ["--include", "process=^(leak|incident|limits|reconciler|bare-states)$"],
     ];
     let agent = Agent::start(&mut containerd, options.as_flattened())?;
     let directory = tempfile::tempdir()?;
@@ -225,11 +260,9 @@ fn prometheus_tells_what_was_planted() -> Result<()> {
     first.with_context(|| {
         format!("{:#?}\n{}", prometheus.query("up"), agent.metrics().unwrap_or_default().text)
     })?;
-    let fired = wait::until("the alerts", || {
-        Ok(Some(firing(&prometheus)?).filter(|fired| fired.is_superset(&expected())))
-    });
-    let fired = fired.with_context(|| format!("firing: {:#?}", firing(&prometheus)))?;
-    assert_eq!(fired, expected());
+    fires(&prometheus, &lasting())?;
+    run_out_of_memory(&prometheus)?;
+    fires(&prometheus, &expected())?;
 
     growth(&prometheus)?;
     throttling(&prometheus)?;
@@ -239,6 +272,16 @@ fn prometheus_tells_what_was_planted() -> Result<()> {
         ensure!(feature.value == 1.0, "the manifest's privileges don't suffice: {feature:?}");
     }
     dashboards::have_data(&prometheus)
+}
+
+/// Waits until these alerts fire, and checks that no others do.
+fn fires(prometheus: &Prometheus, expected: &BTreeSet<Labels>) -> Result<()> {
+    let fired = wait::until("the alerts", || {
+        Ok(Some(firing(prometheus)?).filter(|fired| fired.is_superset(expected)))
+    });
+    let fired = fired.with_context(|| format!("firing: {:#?}", firing(prometheus)))?;
+    assert_eq!(fired, *expected);
+    Ok(())
 }
 
 /// The leaking callsite of each leaking program grows at its rate, and no other grows.

@@ -17,6 +17,7 @@ mod lifecycle;
 mod manifests;
 mod names;
 mod namespaces;
+mod oom;
 mod rules;
 mod serve;
 mod settings;

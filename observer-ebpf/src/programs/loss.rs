@@ -38,6 +38,6 @@ fn name(loss: Loss) -> &'static str {
         Loss::ParkedFull => "wait not measured because the map of parked goroutines is full",
         Loss::WaitsFull => "park not counted because the map of wait reasons is full",
         Loss::WaitsNoMemory => "wait not measured because the kernel had no memory for it",
-        Loss::ExecsFull => "exec not reported because the ring buffer is full",
+        Loss::ProcessesFull => "process not reported because the ring buffer is full",
     }
 }

@@ -6,4 +6,5 @@ mod goroutine;
 mod loss;
 mod process;
 mod sample;
+mod task;
 mod wait;

@@ -4,43 +4,23 @@
 //! distance from the thread pointer, and takes the user goroutine of its `m`: the current `g` itself, or the
 //! one on whose behalf the thread is on its system stack or in C.
 
-use core::ptr::read_volatile;
-
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_get_current_task;
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
-use observer_ebpf::abi::{CallsiteKey, KernelLayout, Sampled};
+use observer_ebpf::abi::{CallsiteKey, Sampled};
 
 use super::callsite::{Event, count};
 use super::context::{read_kernel, read_user};
+use super::task;
 use crate::maps::SAMPLED;
-
-/// PID namespaces can be nested this deep.
-const MAX_LEVELS: u32 = 33;
-
-/// Filled in by user space before the program is loaded.
-#[unsafe(no_mangle)]
-#[allow(unsafe_code, reason = "user space finds it by its name")]
-static KERNEL_LAYOUT: KernelLayout = KernelLayout {
-    task_fsbase: 0,
-    task_group_leader: 0,
-    task_thread_pid: 0,
-    pid_level: 0,
-    pid_numbers: 0,
-    upid_size: 0,
-    upid_nr: 0,
-    upid_ns: 0,
-    ns_inum: 0,
-    own_ns: 0,
-};
 
 /// One tick of a CPU's clock.
 #[perf_event]
 pub fn sample_cpu(ctx: PerfEventContext) -> u32 {
-    let layout = layout();
+    let layout = task::layout();
     let task = current_task();
-    let Some(pid) = own_pid(&layout, task) else { return 0 };
+    let Some(pid) = task::own_pid(&layout, task) else { return 0 };
     let Some(target) = sampled(pid) else { return 0 };
     let key = match read_kernel::<u64>(task.wrapping_add(layout.task_fsbase.into())) {
         Ok(thread_pointer) => callsite(&target, thread_pointer),
@@ -88,39 +68,11 @@ fn user_goroutine(target: &Sampled, thread_pointer: u64) -> Result<Option<u64>, 
     if back == m && itself == g { Ok(Some(g)) } else { Err(0) }
 }
 
-/// The current process's id in the observer's PID namespace, if it is visible there.
-#[inline(always)]
-fn own_pid(layout: &KernelLayout, task: u64) -> Option<u32> {
-    let leader: u64 = read_kernel(task.wrapping_add(layout.task_group_leader.into())).ok()?;
-    let pid: u64 = read_kernel(leader.wrapping_add(layout.task_thread_pid.into())).ok()?;
-    let level: u32 = read_kernel(pid.wrapping_add(layout.pid_level.into())).ok()?;
-    let numbers = pid.wrapping_add(layout.pid_numbers.into());
-    for index in 0..MAX_LEVELS {
-        if index > level {
-            return None;
-        }
-        let number = numbers.wrapping_add((index * layout.upid_size).into());
-        let namespace: u64 = read_kernel(number.wrapping_add(layout.upid_ns.into())).ok()?;
-        let inode: u32 = read_kernel(namespace.wrapping_add(layout.ns_inum.into())).ok()?;
-        if inode == layout.own_ns {
-            return read_kernel(number.wrapping_add(layout.upid_nr.into())).ok();
-        }
-    }
-    None
-}
-
 #[inline(always)]
 #[allow(unsafe_code, reason = "map values are only reachable by pointer")]
 fn sampled(pid: u32) -> Option<Sampled> {
     // SAFETY: user space replaces entries and never changes one in place.
     unsafe { SAMPLED.get(pid).copied() }
-}
-
-#[inline(always)]
-#[allow(unsafe_code, reason = "the compiler must not take the value for the one that it was built with")]
-fn layout() -> KernelLayout {
-    // SAFETY: a valid, constant object.
-    unsafe { read_volatile(&raw const KERNEL_LAYOUT) }
 }
 
 #[inline(always)]

@@ -66,6 +66,7 @@ struct Account {
     parks: BTreeMap<Label, f64>,
     waits: Waits<Arc<str>>,
     gc_cycles: Option<u64>,
+    oom_kills: Option<u64>,
     touched: Instant,
     /// The last tick that it was in.
     tick: u64,
@@ -142,6 +143,11 @@ impl Ledger {
         *self.account(workload, now).gc_cycles.get_or_insert(0) += more;
     }
 
+    /// Books processes that the kernel killed for lack of memory; 0 where it would have told.
+    pub fn book_oom_kills(&mut self, workload: &Workload, more: u64, now: Instant) {
+        *self.account(workload, now).oom_kills.get_or_insert(0) += more;
+    }
+
     /// Books parks of one callsite, or of the runtime itself.
     pub fn book_parks(&mut self, workload: &Workload, increment: &ParkIncrement, now: Instant) {
         let account = self.account(workload, now);
@@ -202,6 +208,7 @@ impl Ledger {
             parks: BTreeMap::new(),
             waits: Waits::new(),
             gc_cycles: None,
+            oom_kills: None,
             touched: now,
             tick: self.tick,
         });
@@ -278,6 +285,7 @@ impl Account {
             parks: self.with_series(&self.parks),
             waits: self.waits.clone(),
             gc_cycles: self.gc_cycles,
+            oom_kills: self.oom_kills,
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct TotalsView {
     pub waits: Waits<Arc<str>>,
     /// Garbage collections; `None` where nobody could count them.
     pub gc_cycles: Option<u64>,
+    /// Processes that the kernel killed for lack of memory; `None` where it doesn't tell.
+    pub oom_kills: Option<u64>,
 }
 
 /// Running totals of one callsite while it had series of its own.

@@ -1,6 +1,6 @@
 //! The pipeline on a thread of its own, fed with events and a clock.
 //!
-//! tokio tasks wait for what the kernel tells (a process executed a program, a process ended); the thread
+//! tokio tasks wait for what the kernel tells (a process executed a program, ran out of memory, ended); the thread
 //! does the rest in order, and publishes views.
 
 use std::collections::HashMap;
@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use observer_ebpf::abi::ProcessChange;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -20,7 +21,7 @@ use tokio::task::AbortHandle;
 use super::{Options, Pipeline};
 use crate::discover::process;
 use crate::model::view::View;
-use crate::probe::ExecWatch;
+use crate::probe::ProcessWatch;
 
 /// How often all processes are looked at when the kernel tells of new ones: a net for what it misses.
 const SCAN_WITH_EVENTS: Duration = Duration::from_secs(30);
@@ -33,8 +34,8 @@ const EVENT_SLICE: Duration = Duration::from_millis(200);
 const FIRST_NAMES: Duration = Duration::from_secs(1);
 
 enum Event {
-    /// A process executed a program.
-    Exec(u32),
+    /// Something happened to a process.
+    Process(u32, ProcessChange),
     /// A target ended.
     Ended(u64),
     /// The daemon is to end.
@@ -58,10 +59,10 @@ impl Daemon {
         let (publish, views) = watch::channel(None);
         let mut pipeline = Pipeline::new(options);
         // A process that executes another program while it alone is watched is noticed at the next tick.
-        let execs = pipeline.watches_all().then(|| pipeline.watch_execs()).flatten();
-        let scan = if execs.is_some() { SCAN_WITH_EVENTS } else { SCAN_WITHOUT_EVENTS };
-        if let Some(execs) = execs {
-            tokio::spawn(forward_execs(execs, events.clone()));
+        let watch = pipeline.watches_all().then(|| pipeline.watch_processes()).flatten();
+        let scan = if watch.is_some() { SCAN_WITH_EVENTS } else { SCAN_WITHOUT_EVENTS };
+        if let Some(watch) = watch {
+            tokio::spawn(forward(watch, events.clone()));
         }
         let turn = Turn {
             pipeline,
@@ -162,7 +163,8 @@ impl Turn {
     /// Whether to go on.
     fn handle(&mut self, event: Event) -> bool {
         match event {
-            Event::Exec(pid) => self.pipeline.look_at(pid),
+            Event::Process(pid, ProcessChange::Exec) => self.pipeline.look_at(pid),
+            Event::Process(pid, ProcessChange::OomKill) => self.pipeline.oom_killed(pid),
             Event::Ended(slot) => self.pipeline.ended(slot),
             Event::Stop => return false,
         }
@@ -226,9 +228,9 @@ async fn wait_for_end(pidfd: OwnedFd, slot: u64, events: Sender<Event>) {
     }
 }
 
-async fn forward_execs(mut execs: ExecWatch, events: Sender<Event>) {
-    while let Ok(pid) = execs.next().await {
-        if events.send(Event::Exec(pid)).is_err() {
+async fn forward(mut watch: ProcessWatch, events: Sender<Event>) {
+    while let Ok((pid, change)) = watch.next().await {
+        if events.send(Event::Process(pid, change)).is_err() {
             return;
         }
     }

@@ -85,17 +85,24 @@ impl Placement {
         let Some(membership) = self.membership(pid) else { return Place::default() };
         let path = membership.path().clone();
         let group = container::group(&path);
-        let naming = match &group.container {
-            Some(container) => {
-                self.containers.insert(container.id.clone());
-                self.names.of(container)
-            }
-            None => Naming::Settled(None),
-        };
+        self.containers.extend(group.container.as_ref().map(|container| container.id.clone()));
+        let naming = self.naming(&group);
         let named = naming != Naming::Awaited;
         let name = if let Naming::Settled(name) = naming { name } else { None };
         let owner = group.owner(name.as_deref());
         Place { path, group, owner, named, membership: Some(membership) }
+    }
+
+    /// Who a group belongs to, unless a name is awaited; for a process that may have left it since.
+    pub(super) fn owner(&mut self, group: &Group) -> Option<Owner> {
+        match self.naming(group) {
+            Naming::Settled(name) => Some(group.owner(name.as_deref())),
+            Naming::Awaited => None,
+        }
+    }
+
+    fn naming(&mut self, group: &Group) -> Naming {
+        group.container.as_ref().map_or(Naming::Settled(None), |container| self.names.of(container))
     }
 
     fn membership(&mut self, pid: u32) -> Option<Membership> {

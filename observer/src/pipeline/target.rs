@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::executables::Executable;
 use super::prober::LastCounts;
 use super::worker::{Failure, Late, Worker};
-use crate::container::Owner;
+use crate::container::{Group, Owner};
 use crate::discover::environment::Environment;
 use crate::discover::process::{self, Identity};
 use crate::gobin::naming::{CallsiteName, EntryClass};
@@ -80,6 +80,8 @@ pub(super) struct Target {
     pub(super) start_time: f64,
     /// Its process id in its own PID namespace, if that is another one than ours.
     pub(super) inner_pid: Option<u32>,
+    /// What its cgroup's path told when it was last looked at.
+    pub(super) group: Group,
     /// Whose totals its counts are booked to.
     pub(super) workload: Workload,
     /// Whether it is to be observed; `None` while that depends on a name that is awaited.
@@ -150,6 +152,7 @@ impl Target {
             slot,
             start_time: process::start_time(&identity),
             inner_pid: process::inner_pid(identity.pid),
+            group: Group::default(),
             workload: Workload { owner: Owner::default(), process: safe(base).into() },
             wanted: Some(true),
             exe: safe(&exe).into(),

@@ -120,9 +120,9 @@ pub enum ProbeError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// Execs can't be watched.
-    #[error("cannot watch execs: {reason}")]
-    Execs {
+    /// Processes can't be watched.
+    #[error("cannot watch processes: {reason}")]
+    Processes {
         /// Why, and what may help.
         reason: String,
     },

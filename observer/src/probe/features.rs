@@ -33,7 +33,7 @@ pub struct Feature {
 pub static FEATURES: &[Feature] = &[
     Feature {
         name: "bpf_programs",
-        gives: "probes and exec events",
+        gives: "probes, exec and OOM events",
         needs: "CAP_BPF and CAP_PERFMON",
         min_kernel: Some((4, 17)),
         try_it: bpf::programs,
@@ -54,7 +54,7 @@ pub static FEATURES: &[Feature] = &[
     },
     Feature {
         name: "ring_buffer",
-        gives: "exec events",
+        gives: "exec and OOM events",
         needs: "CAP_BPF",
         min_kernel: Some((5, 8)),
         try_it: bpf::ring_buffer,
@@ -81,6 +81,14 @@ pub static FEATURES: &[Feature] = &[
         // As for CPU sampling.
         min_kernel: Some((5, 15)),
         try_it: bpf::exec_events,
+    },
+    Feature {
+        name: "oom_events",
+        gives: "kills for lack of memory, by process",
+        needs: "CAP_BPF and CAP_PERFMON, in the host's PID namespace",
+        // As for CPU sampling.
+        min_kernel: Some((5, 15)),
+        try_it: bpf::oom_events,
     },
     Feature {
         name: "read_memory",
@@ -172,9 +180,10 @@ mod bpf {
     use aya::programs::ProgramType;
     use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 
-    use super::super::programs::exec_program;
+    use observer_ebpf::abi::ProcessChange;
+
     use super::super::refusal::one_line;
-    use super::super::{Options, Probes, execs, stub};
+    use super::super::{Options, Probes, stub};
 
     pub(super) fn programs() -> Result<(), String> {
         supported(is_program_supported(ProgramType::KProbe), "this kernel has no BPF programs of type kprobe")
@@ -204,12 +213,16 @@ mod bpf {
     }
 
     pub(super) fn exec_events() -> Result<(), String> {
-        let probes = Probes::load(&Options { max_callsites_in_kernel: 1, ..Options::default() })
-            .map_err(|error| error.to_string())?;
-        exec_program(&mut probes.programs())
-            .and_then(execs::attach)
-            .map(drop)
-            .map_err(|error| error.to_string())
+        told(ProcessChange::Exec)
+    }
+
+    pub(super) fn oom_events() -> Result<(), String> {
+        told(ProcessChange::OomKill)
+    }
+
+    fn told(change: ProcessChange) -> Result<(), String> {
+        let probes = Probes::load(&Options { max_callsites_in_kernel: 1, ..Options::default() });
+        probes.and_then(|probes| probes.tell(change)).map(drop).map_err(|error| error.to_string())
     }
 
     fn supported<E: std::error::Error + 'static>(
@@ -239,6 +252,7 @@ mod bpf {
     pub(super) use not_built as uprobes;
     pub(super) use not_built as cpu_sampling;
     pub(super) use not_built as exec_events;
+    pub(super) use not_built as oom_events;
 }
 
 #[cfg(test)]

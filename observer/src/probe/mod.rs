@@ -27,8 +27,6 @@ mod batch;
 #[cfg(feature = "bpf")]
 mod btf;
 #[cfg(feature = "bpf")]
-mod execs;
-#[cfg(feature = "bpf")]
 mod instruction;
 #[cfg(feature = "bpf")]
 mod links;
@@ -36,6 +34,8 @@ mod links;
 mod multi;
 #[cfg(feature = "bpf")]
 mod object;
+#[cfg(feature = "bpf")]
+mod process;
 #[cfg(feature = "bpf")]
 mod programs;
 #[cfg(feature = "bpf")]
@@ -58,15 +58,15 @@ mod without_bpf;
 
 pub use error::{ProbeError, SiteBytes};
 #[cfg(feature = "bpf")]
-pub use execs::ExecWatch;
-#[cfg(feature = "bpf")]
 pub use links::{Removal, Removed};
+#[cfg(feature = "bpf")]
+pub use process::ProcessWatch;
 #[cfg(feature = "bpf")]
 pub use programs::Probes;
 #[cfg(feature = "bpf")]
 pub use stub::calibrate;
 #[cfg(not(feature = "bpf"))]
-pub use without_bpf::{ExecWatch, Probes, Removal, Removed, calibrate};
+pub use without_bpf::{Probes, ProcessWatch, Removal, Removed, calibrate};
 
 /// How to load the programs.
 #[derive(Debug, Clone, PartialEq, Eq)]

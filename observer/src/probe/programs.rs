@@ -4,18 +4,18 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
-use aya::programs::RawTracePoint;
+use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use log::Log;
-use observer_ebpf::abi::{CallsiteKey, Group, KernelLayout, Loss, Probe};
+use observer_ebpf::abi::{CallsiteKey, Group, KernelLayout, Loss, Probe, ProcessChange};
 
 use super::links::{Links, Removal, Removed, Way, locked, program, program_name};
 use super::refusal::one_line;
 use super::{
-    Attachment, Counts, ExecWatch, Hits, Losses, Options, ProbeError, SampledTarget, TargetCounts,
-    TargetWaits, Waits, batch, execs, features, kernel, multi, object, sampling, sampling::Sampling,
+    Attachment, Counts, Hits, Losses, Options, ProbeError, ProcessWatch, SampledTarget, TargetCounts,
+    TargetWaits, Waits, batch, features, kernel, multi, object, process, sampling, sampling::Sampling,
     waits::WaitMaps,
 };
 
@@ -33,6 +33,8 @@ pub struct Probes {
     counts: MapData,
     waits: WaitMaps,
     without_waits: Option<String>,
+    /// Why programs can't tell which process a task of the kernel belongs to.
+    layout: Result<(), String>,
     sampling: Result<Mutex<Sampling>, String>,
     hits: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, u64>,
@@ -51,10 +53,7 @@ impl Probes {
         let refused = |reason| ProbeError::Load { what: "the maps", reason };
         let cpus = nr_cpus().map_err(|(path, error)| refused(format!("{path}: {error}")))?;
         let (bytes, callsites) = object::fitted(kernel::version(), options.max_callsites_in_kernel)?;
-        let layout = match options.cpu_sampling_hz {
-            0 => Err("it is switched off".to_owned()),
-            _ => sampling::kernel_layout(),
-        };
+        let layout = sampling::kernel_layout();
         let words = layout.as_ref().map(KernelLayout::words).unwrap_or_default();
         let verbose = log::log_enabled!(log::Level::Debug);
         let level = if verbose { LOG_DEBUG } else { LOG_OFF };
@@ -73,8 +72,10 @@ impl Probes {
             // Waits are measured where that works; nothing else needs them.
             without_waits = load_group(&mut ebpf, Group::Waits).err().map(|error| error.to_string());
         }
-        let sampling =
-            layout.and_then(|_| Sampling::start(&mut ebpf, options.cpu_sampling_hz)).map(Mutex::new);
+        let sampling = match options.cpu_sampling_hz {
+            0 => Err("it is switched off".to_owned()),
+            hz => layout.clone().and_then(|_| Sampling::start(&mut ebpf, hz)).map(Mutex::new),
+        };
         let logger = if verbose { Some(Mutex::new(logger(&mut ebpf)?)) } else { None };
         Ok(Self {
             links: Links::default(),
@@ -82,6 +83,7 @@ impl Probes {
             counts: counts_map(&mut ebpf)?,
             waits: WaitMaps::take(&mut ebpf, cpus)?,
             without_waits,
+            layout: layout.map(drop),
             sampling,
             hits: array(&mut ebpf, "HITS")?,
             losses: array(&mut ebpf, "LOSSES")?,
@@ -248,17 +250,28 @@ impl Probes {
         sums("LOSSES", &self.losses, Loss::ALL, |loss| loss as u32)
     }
 
-    /// Starts to watch the machine's `exec`s; they stop being watched when the result is dropped.
+    /// Starts to watch the machine's processes; they stop being watched when the result is dropped. Without the kills
+    /// for lack of memory if only those can't be had.
     ///
     /// Must be called once, and within a tokio runtime.
     ///
     /// # Errors
-    /// [`ProbeError::Execs`] with the reason; the probes work without.
-    pub fn watch_execs(&self) -> Result<ExecWatch, ProbeError> {
-        let mut ebpf = self.programs();
-        let link = execs::attach(exec_program(&mut ebpf)?)?;
-        let map = ebpf.take_map("EXECS").ok_or(ProbeError::Object("map EXECS"))?;
-        ExecWatch::new(map, link)
+    /// [`ProbeError::Processes`] with the reason; the probes work without.
+    pub fn watch_processes(&self) -> Result<ProcessWatch, ProbeError> {
+        let execs = self.tell(ProcessChange::Exec)?;
+        let oom_kills = self.tell(ProcessChange::OomKill);
+        let oom_kills =
+            oom_kills.inspect_err(|error| tracing::debug!(%error, "kills for lack of memory aren't told"));
+        let map = self.programs().take_map("PROCESSES").ok_or(ProbeError::Object("map PROCESSES"))?;
+        ProcessWatch::new(map, execs, oom_kills.ok())
+    }
+
+    /// Has the kernel tell of one kind of change, until the link is dropped.
+    pub(super) fn tell(&self, change: ProcessChange) -> Result<RawTracePointLink, ProbeError> {
+        if let (ProcessChange::OomKill, Err(reason)) = (change, &self.layout) {
+            return Err(ProbeError::Processes { reason: reason.clone() });
+        }
+        process::attach(&mut self.programs(), change)
     }
 
     /// Whether all probes of a group come and go with one link.
@@ -296,12 +309,6 @@ impl Probes {
     ) -> Result<(), ProbeError> {
         batch::for_each(self.counts.fd().as_fd(), self.cpus, each).map_err(counts_error)
     }
-}
-
-/// The program that reports execs, not loaded yet.
-pub(super) fn exec_program(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ProbeError> {
-    let program = ebpf.program_mut("process_exec").and_then(|program| program.try_into().ok());
-    program.ok_or(ProbeError::Object("process_exec"))
 }
 
 /// The programs for links that hold a whole group, where that works.

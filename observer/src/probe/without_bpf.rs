@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use observer_ebpf::abi::Group;
+use observer_ebpf::abi::{Group, ProcessChange};
 
 use super::governor::Costs;
 use super::{
@@ -19,7 +19,7 @@ pub struct Removal(Infallible);
 pub struct Removed(Infallible);
 
 /// Never made in this build.
-pub struct ExecWatch(Infallible);
+pub struct ProcessWatch(Infallible);
 
 /// # Errors
 /// Always [`ProbeError::NotBuilt`].
@@ -123,7 +123,7 @@ impl Probes {
 
     /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
-    pub fn watch_execs(&self) -> Result<ExecWatch, ProbeError> {
+    pub fn watch_processes(&self) -> Result<ProcessWatch, ProbeError> {
         match self.0 {}
     }
 }
@@ -136,10 +136,16 @@ impl Removal {
     }
 }
 
-impl ExecWatch {
+impl ProcessWatch {
+    /// Never called in this build.
+    #[must_use]
+    pub fn tells_oom_kills(&self) -> bool {
+        match self.0 {}
+    }
+
     /// Never called in this build.
     #[allow(clippy::missing_errors_doc, reason = "never called")]
-    pub async fn next(&mut self) -> Result<u32, ProbeError> {
+    pub async fn next(&mut self) -> Result<(u32, ProcessChange), ProbeError> {
         match self.0 {}
     }
 }

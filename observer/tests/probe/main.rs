@@ -7,9 +7,9 @@
 
 mod attach;
 mod counts;
-mod execs;
 mod faults;
 mod features;
+mod process;
 mod sampling;
 mod sites;
 mod spawner;

@@ -30,7 +30,7 @@ const EVERYWHERE: [&str; 7] = [
 const BY_SNAPSHOTS: [&str; 1] = ["guest::snapshots::"];
 
 /// What needs probes: exact counts, the target's text before and after, findings on what grows.
-const BY_PROBES: [&str; 7] = [
+const BY_PROBES: [&str; 8] = [
     "guest::probes::",
     "doctor::a_leak_without_probes_needs_time",
     "doctor::a_lock_convoy",
@@ -38,6 +38,7 @@ const BY_PROBES: [&str; 7] = [
     "doctor::a_throttled_burst",
     "doctor::too_few_processors",
     "namespaces::",
+    "oom::",
 ];
 
 /// One run of a guest.

@@ -26,6 +26,21 @@ pub(super) const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "observer_oom_kills_total",
+        help: "Processes that the kernel killed for lack of memory since the observer first saw their like. They count when \
+               the cgroup is gone, too, as a container's is. Absent where the kernel doesn't tell (feature oom_events)",
+        kind: Kind::Counter,
+        identity: Identity::Process,
+        labels: &[],
+        read: |view, samples| {
+            for totals in &view.totals {
+                if let Some(kills) = totals.oom_kills {
+                    samples.sum(totals, &[], kills as f64);
+                }
+            }
+        },
+    },
+    Metric {
         name: "observer_go_info",
         help: "1 for each Go version in use",
         kind: Kind::Gauge,

@@ -185,6 +185,7 @@ fn totals() -> TotalsView {
         ],
         waits: Waits::from([("chan send".into(), wait()), (HOSTILE.into(), Wait::default())]),
         gc_cycles: Some(622),
+        oom_kills: Some(1),
     }
 }
 
@@ -380,7 +381,7 @@ fn observer() -> ObserverView {
     }
     ObserverView {
         probe_hits: BTreeMap::from([("create", 380_200), ("exit", 12_666)]),
-        events_lost: BTreeMap::from([("counts_full", 0), ("execs_full", 3)]),
+        events_lost: BTreeMap::from([("counts_full", 0), ("processes_full", 3)]),
         snapshot_errors: BTreeMap::from([("deadline", 1)]),
         cgroup_errors: BTreeMap::from([("removed", 2)]),
         snapshot_durations: durations,

@@ -20,7 +20,7 @@ use super::executables::Executable;
 use super::target::{Probing, Target};
 use crate::gobin::Layouts;
 use crate::probe::governor::{Budget, Budgets};
-use crate::probe::{self, ExecWatch, Probes, SampledTarget};
+use crate::probe::{self, Probes, ProcessWatch, SampledTarget};
 
 use commands::Message;
 use watched::samples;
@@ -163,11 +163,11 @@ impl Prober {
         (hits.unwrap_or_default(), losses.unwrap_or_default())
     }
 
-    /// Processes that `exec`, if the kernel tells.
-    pub(super) fn watch_execs(&self) -> Option<ExecWatch> {
+    /// What happens to processes, if the kernel tells.
+    pub(super) fn watch_processes(&self) -> Option<ProcessWatch> {
         let probes = &self.state.as_ref().ok()?.probes;
         probes
-            .watch_execs()
+            .watch_processes()
             .inspect_err(|error| tracing::warn!(%error, "new processes are found by scanning only"))
             .ok()
     }
@@ -239,7 +239,7 @@ const fn loss_name(loss: Loss) -> &'static str {
         Loss::CountsFull => "counts_full",
         Loss::CountsNoMemory => "counts_no_memory",
         Loss::DescriptorUnreadable => "descriptor_unreadable",
-        Loss::ExecsFull => "execs_full",
+        Loss::ProcessesFull => "processes_full",
         Loss::ParkedFull => "parked_full",
         Loss::WaitsFull => "waits_full",
         Loss::WaitsNoMemory => "waits_no_memory",
