@@ -229,7 +229,7 @@ pub struct ProcessEvent {
 pub enum ProcessChange {
     /// It executed a program.
     Exec = 0,
-    /// The kernel is about to kill it for lack of memory.
+    /// The kernel kills it for lack of memory. May be told more than once of a process.
     OomKill = 1,
 }
 

@@ -143,7 +143,7 @@ impl Pipeline {
         watch
     }
 
-    /// The kernel is about to kill a process for lack of memory, or has done so.
+    /// The kernel has killed a process for lack of memory, which may not have ended yet.
     pub fn oom_killed(&mut self, pid: u32) {
         let workload = self
             .targets
@@ -239,9 +239,8 @@ impl Pipeline {
             tracing::debug!(pid, process = %target.workload.process, "target has ended");
             let last = self.prober.release(target.slot);
             target.close(last, self.prober.hz(), &mut self.ledger);
-            if let Some(workload) = workload_now(&target, &mut self.placement, &self.options.filter) {
-                self.oom_kills.ended(pid, workload);
-            }
+            let workload = workload_now(&target, &mut self.placement, &self.options.filter);
+            self.oom_kills.ended(pid, workload);
         }
     }
 

@@ -16,7 +16,9 @@ pub fn process_exec(ctx: RawTracePointContext) -> i32 {
     tell(&ctx, ctx.tgid(), ProcessChange::Exec)
 }
 
-/// `mark_victim`, which the kernel raises right before the SIGKILL, in whatever process it lacked memory for.
+/// `mark_victim`, which the kernel raises right behind the SIGKILL, in whatever process it lacked memory for. Seldom it
+/// is of a process that it need not kill, because that is ending already (`task_will_free_mem` in mm/oom_kill.c), and it
+/// may come for several threads of one process.
 ///
 /// Its first argument is the victim's `task_struct`; before ["mm: Update mark_victim tracepoints
 /// fields"](https://github.com/torvalds/linux/commit/72ba14deb40a9e9668ec5e66a341ed657e5215c2) (Linux 6.9, and stable kernels

@@ -2,7 +2,7 @@
 //!
 //! A container's cgroup goes with its last process, and the kernel's count of kills with it: only the event tells.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use crate::model::ledger::{Ledger, Workload};
@@ -12,24 +12,28 @@ use crate::model::ledger::{Ledger, Workload};
 pub(super) struct OomKills {
     /// Whether the kernel tells.
     pub(super) told: bool,
+    /// Targets that were counted and haven't ended: the kernel may tell of several threads of one.
+    counted: HashSet<u32>,
     /// Targets that ended since the tick before the last: their ends may be seen before the news that they were killed.
     ended: HashMap<u32, Workload>,
     ended_before: HashMap<u32, Workload>,
 }
 
 impl OomKills {
-    /// A target has ended, for whatever reason.
-    pub(super) fn ended(&mut self, pid: u32, workload: Workload) {
-        if self.told {
-            self.ended.insert(pid, workload);
+    /// A target has ended, for whatever reason; with its workload, if that is known.
+    pub(super) fn ended(&mut self, pid: u32, workload: Option<Workload>) {
+        if !self.counted.remove(&pid) && self.told {
+            self.ended.extend(workload.map(|workload| (pid, workload)));
         }
     }
 
-    /// A process was or is about to be killed; with its workload if it is a target still.
+    /// A process was killed; with its workload if it is a target still.
     pub(super) fn killed(&mut self, pid: u32, target: Option<Workload>, ledger: &mut Ledger) {
-        let late =
-            || [&self.ended, &self.ended_before].into_iter().find_map(|ended| ended.get(&pid).cloned());
-        let Some(workload) = target.or_else(late) else { return };
+        let workload = match target {
+            Some(workload) => Some(workload).filter(|_| self.counted.insert(pid)),
+            None => self.ended.remove(&pid).or_else(|| self.ended_before.remove(&pid)),
+        };
+        let Some(workload) = workload else { return };
         let owner = &workload.owner;
         tracing::warn!(
             pid,
@@ -66,19 +70,22 @@ mod tests {
         totals.iter().map(|totals| (totals.process.to_string(), totals.oom_kills)).collect()
     }
 
-    /// A kill counts once, whether its news come before the end or behind it, and other processes' don't.
+    /// A kill counts once, whether its news come before the end or behind it, and how often; other processes' don't.
     #[test]
     fn news_may_come_late() {
         let mut ledger = Ledger::new(10, 10, 10);
         let mut kills = OomKills { told: true, ..OomKills::default() };
         kills.tick([workload("a"), workload("b")].iter(), &mut ledger);
         assert_eq!(totals(&mut ledger), [("a".to_owned(), Some(0)), ("b".to_owned(), Some(0))]);
-        kills.killed(1, Some(workload("a")), &mut ledger);
-        kills.ended(1, workload("a"));
-        kills.ended(2, workload("b"));
+        for _ in 0..3 {
+            kills.killed(1, Some(workload("a")), &mut ledger);
+        }
+        kills.ended(1, Some(workload("a")));
+        kills.ended(2, Some(workload("b")));
         kills.tick([].iter(), &mut ledger);
-        kills.killed(2, None, &mut ledger);
-        kills.killed(3, None, &mut ledger);
+        for pid in [1, 2, 2, 3] {
+            kills.killed(pid, None, &mut ledger);
+        }
         assert_eq!(totals(&mut ledger), [("a".to_owned(), Some(1)), ("b".to_owned(), Some(1))]);
     }
 
@@ -87,7 +94,7 @@ mod tests {
     fn ends_are_forgotten() {
         let mut ledger = Ledger::new(10, 10, 10);
         let mut kills = OomKills { told: true, ..OomKills::default() };
-        kills.ended(1, workload("a"));
+        kills.ended(1, Some(workload("a")));
         kills.tick([].iter(), &mut ledger);
         kills.tick([].iter(), &mut ledger);
         kills.killed(1, None, &mut ledger);
