@@ -180,6 +180,23 @@ fn the_chart_is_valid() -> Result<()> {
     Ok(())
 }
 
+/// A value that the chart doesn't know, or can't use, is refused by its name.
+#[test]
+fn the_chart_refuses_mistakes() -> Result<()> {
+    if !have(&[Need::Command("helm")]) {
+        return Ok(());
+    }
+    for (wrong, named) in [
+        ("podmonitor.enabled=true", "podmonitor"),
+        ("probes=perhaps", "probes"),
+        ("args=--interval=30s", "args"),
+    ] {
+        let refused = helm(&["--set", wrong]).err().with_context(|| format!("{wrong} passed"))?;
+        ensure!(refused.to_string().contains(named), "{wrong}: {refused}");
+    }
+    Ok(())
+}
+
 /// The kustomization's PrometheusRule and the chart's PodMonitor are the files they were made from.
 #[test]
 fn prometheus_operator_files_are_current() -> Result<()> {
