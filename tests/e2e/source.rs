@@ -124,7 +124,7 @@ fn pure_stages_do_no_io() -> Result<()> {
 fn aya_ebpf_is_not_for_the_host() -> Result<()> {
     let tree = |target: &str| -> Result<String> {
         let args =
-            ["tree", "--workspace", "--all-features", "--edges", "normal", "--prefix", "none", "--offline"];
+            ["tree", "--workspace", "--all-features", "--edges", "normal", "--prefix", "none", "--locked"];
         let output = Command::new(env!("CARGO"))
             .args(args)
             .args(["--target", target])
