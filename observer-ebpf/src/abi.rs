@@ -69,7 +69,7 @@ impl Sampled {
     }
 }
 
-/// Where the kernel keeps what a sample needs, from its type information; and which PID namespace ours is.
+/// Where the kernel keeps what samples and kills are told by, from its type information; and which PID namespace ours is.
 /// Offsets in bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

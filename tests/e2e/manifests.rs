@@ -186,13 +186,13 @@ fn the_chart_refuses_mistakes() -> Result<()> {
     if !have(&[Need::Command("helm")]) {
         return Ok(());
     }
-    for (wrong, named) in [
-        ("podmonitor.enabled=true", "podmonitor"),
-        ("probes=perhaps", "probes"),
-        ("args=--interval=30s", "args"),
+    for (wrong, says) in [
+        ("podmonitor.enabled=true", "Additional property podmonitor is not allowed"),
+        ("probes=perhaps", "probes: Invalid type"),
+        ("args=--interval=30s", "args: Invalid type"),
     ] {
         let refused = helm(&["--set", wrong]).err().with_context(|| format!("{wrong} passed"))?;
-        ensure!(refused.to_string().contains(named), "{wrong}: {refused}");
+        ensure!(refused.to_string().contains(says), "{wrong}: {refused}");
     }
     Ok(())
 }
